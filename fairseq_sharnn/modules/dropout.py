@@ -1,0 +1,67 @@
+"""Dropout masks: the paper's plain elementwise dropout, drawn cheaply."""
+
+import torch
+from torch import Tensor
+
+# One keep/drop decision takes 16 random bits, so the rate is exact to 2**-17: 0.1 becomes 0.100006.
+_LEVELS = 1 << 16
+
+
+def check_rate(name: str, rate: float) -> float:
+    """Return `rate` when it is a usable dropout probability, in [0, 1); raise ValueError naming it if not."""
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"{name} must be in [0, 1), but it is {rate}")
+    return rate
+
+
+def keep_mask(shape, rate: float, device: torch.device) -> Tensor:
+    """Draw a boolean mask of `shape`, True with probability 1 − `rate`, from torch's default generator.
+
+    On CPU the generator's 64-bit words are cut into four decisions each: six times faster than
+    `bernoulli_`, which spends a double on every element (benchmarks/reports).
+    """
+    if device.type != "cpu":
+        return torch.rand(shape, device=device) >= rate
+    shape = torch.Size(shape)
+    words = torch.empty((shape.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    draws = words.view(torch.int16)[: shape.numel()].view(shape)
+    return draws >= _threshold(rate)
+
+
+def keep_scale(rate: float, device: torch.device) -> float:
+    """The factor 1 / P(kept) that keeps the mean, for the masks that `keep_mask` draws on `device`."""
+    if device.type != "cpu":
+        return 1.0 / (1.0 - rate)
+    return _LEVELS / (_LEVELS // 2 - _threshold(rate))
+
+
+def _threshold(rate: float) -> int:
+    """Smallest 16-bit draw that is kept: draws are uniform over [−2¹⁵, 2¹⁵); at least one level is kept."""
+    return min(round(rate * _LEVELS), _LEVELS - 1) - _LEVELS // 2
+
+
+class _MaskedScale(torch.autograd.Function):
+    """x ⊙ mask · scale, keeping the one-byte mask instead of a float copy."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, mask: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(mask)
+        ctx.scale = scale
+        return (x * scale).mul_(mask)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (mask,) = ctx.saved_tensors
+        return (grad * ctx.scale).mul_(mask), None, None
+
+
+def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Elementwise dropout: a new mask each call, kept entries scaled by 1 / (1 − rate) (spec, "Dropout sites").
+
+    x: any shape. Returns x itself outside training or at rate 0.
+    """
+    if not training or rate == 0.0:
+        return x
+    if x.device.type != "cpu":
+        return torch.nn.functional.dropout(x, rate, training=True)
+    return _MaskedScale.apply(x, keep_mask(x.shape, rate, x.device), keep_scale(rate, x.device))
