@@ -1,0 +1,144 @@
+"""Which byte is read where: a corpus cut into lanes, lanes cut into chunks. Arithmetic only, no files.
+
+A lane reads one stretch of the corpus in order, one byte a column; the lanes of all workers advance together, so a
+chunk is a range of columns. In front of its stretch a lane may read `lead` bytes that warm its state and are not
+scored.
+"""
+
+from dataclasses import dataclass
+from typing import Optional, Sequence, Tuple
+
+import numpy as np
+
+EXHAUSTED = -1
+
+
+@dataclass(frozen=True)
+class LanePlan:
+    """Where each of G lanes reads.
+
+    ranges: the file ranges [start, stop) that are read in this epoch, in file order, as one sequence of bytes.
+    first, scored, lead: for each lane where its stretch begins in that sequence, how many bytes it scores, and how
+        many bytes of the file just before the stretch it reads first without scoring.
+    """
+
+    ranges: np.ndarray  # [R, 2]
+    first: np.ndarray  # [G]
+    scored: np.ndarray  # [G]
+    lead: np.ndarray  # [G]
+
+    @property
+    def lanes(self) -> int:
+        return len(self.first)
+
+    @property
+    def columns(self) -> int:
+        """Columns until the last lane is exhausted."""
+        return int((self.lead + self.scored).max())
+
+    def file_positions(self, sequence: np.ndarray) -> np.ndarray:
+        """Turn places in the sequence of ranges into places in the file."""
+        starts = np.concatenate([[0], np.cumsum(self.ranges[:, 1] - self.ranges[:, 0])])
+        part = np.clip(np.searchsorted(starts, sequence, side="right") - 1, 0, len(self.ranges) - 1)
+        return self.ranges[part, 0] + sequence - starts[part]
+
+    def targets(self, lanes: slice, start: int, stop: int) -> Tuple[np.ndarray, np.ndarray]:
+        """File position of the byte that each lane predicts in columns [start, stop), and whether it is scored.
+
+        Both are [lanes, stop − start]; the position is EXHAUSTED (−1) behind a lane's end.
+        """
+        lead, scored = self.lead[lanes, None], self.scored[lanes, None]
+        column = np.arange(start, stop)[None, :] - lead  # negative while the lane warms up
+        begin = self.first[lanes, None]
+        position = np.where(
+            column < 0,
+            self.file_positions(begin) + column,
+            self.file_positions(begin + np.clip(column, 0, np.maximum(scored - 1, 0))),
+        )
+        exists = column < scored
+        return np.where(exists, position, EXHAUSTED), exists & (column >= 0)
+
+    def unread(self, column: int) -> np.ndarray:
+        """File ranges [R, 2], in file order, that the lanes have still to score after `column` columns."""
+        done = np.clip(column - self.lead, 0, self.scored)
+        starts = np.concatenate([[0], np.cumsum(self.ranges[:, 1] - self.ranges[:, 0])])
+        left = []
+        for begin, end in zip(self.first + done, self.first + self.scored):
+            for part, (low, high) in enumerate(zip(starts[:-1], starts[1:])):
+                low, high = max(low, begin), min(high, end)
+                if low < high:
+                    shift = self.ranges[part, 0] - starts[part]
+                    left.append((low + shift, high + shift))
+        return merge_ranges(left)
+
+
+def merge_ranges(ranges: Sequence[Tuple[int, int]]) -> np.ndarray:
+    """Sort ranges [start, stop) and join those that touch: [R, 2]."""
+    merged = []
+    for start, stop in sorted((int(a), int(b)) for a, b in ranges):
+        if merged and merged[-1][1] == start:
+            merged[-1][1] = stop
+        else:
+            merged.append([start, stop])
+    return np.array(merged, dtype=np.int64).reshape(-1, 2)
+
+
+def training_lanes(ranges: np.ndarray, lanes: int, lead: int = 0) -> LanePlan:
+    """Lane b is the b-th run of ⌊U / G⌋ of the U bytes in `ranges`; fewer than G bytes at the end are left out.
+
+    Spec: "Published training recipe". `lead` must not reach before the file's first byte.
+    """
+    ranges = np.asarray(ranges, dtype=np.int64).reshape(-1, 2)
+    length = int((ranges[:, 1] - ranges[:, 0]).sum()) // lanes
+    numbers = np.arange(lanes, dtype=np.int64)
+    return LanePlan(ranges, numbers * length, np.full(lanes, length), np.full(lanes, lead))
+
+
+def evaluation_lanes(total: int, lanes: int, context: int = 0) -> LanePlan:
+    """Cut `total` bytes so that every byte is scored once and every lane but the first begins with `context` others.
+
+    All lanes have the same number of columns (the last may end early). The first lane has nothing before it, so it
+    scores as many bytes as the others read: no lane ever waits, and no state needs a mask.
+    """
+    context = min(context, total)
+    columns = -(-(total + (lanes - 1) * context) // lanes)
+    lead = np.full(lanes, context)
+    lead[0] = 0
+    ends = np.minimum(columns + np.arange(lanes, dtype=np.int64) * (columns - context), total)
+    first = np.concatenate([[0], ends[:-1]])
+    scored = ends - first
+    lead[scored == 0] = 0
+    return LanePlan(np.array([[0, total]], dtype=np.int64), first, scored, lead)
+
+
+def fixed_chunks(columns: int, length: int) -> np.ndarray:
+    """Ends of chunks of `length` columns; the last takes what is left."""
+    return np.minimum(np.arange(1, -(-columns // length) + 1, dtype=np.int64) * length, columns)
+
+
+def jittered_chunks(columns: int, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Ends of chunks of varied length, as published (spec, "Published training recipe").
+
+    The base is `length` with probability 0.95, else half of it; a chunk has min(length, max(5, ⌊N(base, 5)⌋)) columns;
+    the last takes what is left.
+    """
+    ends, reached = [], 0
+    shortest_mean = max(1, min(length, 5), int(0.9 * length))
+    while reached < columns:
+        # one draw of each kind a chunk, in blocks: about as many as are needed
+        count = (columns - reached) // shortest_mean + 16
+        base = np.where(rng.random(count) < 0.95, length, length / 2)
+        drawn = np.trunc(rng.normal(base, 5.0)).astype(np.int64)
+        block = reached + np.cumsum(np.minimum(length, np.maximum(5, drawn)))
+        ends.append(block)
+        reached = int(block[-1])
+    everything = np.concatenate(ends)
+    inside = everything[everything < columns]
+    return np.concatenate([inside, [columns]])
+
+
+def chunk_ends(columns: int, length: int, seed: Optional[Sequence[int]]) -> np.ndarray:
+    """Ends of the chunks of an epoch: jittered from `seed` (numbers alone decide), or fixed when it is None."""
+    if seed is None:
+        return fixed_chunks(columns, length)
+    return jittered_chunks(columns, length, np.random.default_rng(list(seed)))

@@ -1,0 +1,38 @@
+"""From places in the file to the tensors fairseq's criterions and scorer read."""
+
+from typing import Dict
+
+import numpy as np
+import torch
+
+from fairseq_sharnn.data.byte_corpus import ByteCorpus
+from fairseq_sharnn.data.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.lanes import EXHAUSTED
+
+
+def make_sample(
+    corpus: ByteCorpus, dictionary: ByteDictionary, ids: np.ndarray, position: np.ndarray, scored: np.ndarray
+) -> Dict:
+    """Build fairseq's sample for rows of predicted bytes.
+
+    ids: [B], a number for each row. position: [B, T], place in the file of the byte predicted, EXHAUSTED behind a row's
+    end. scored: [B, T], whether it counts; unscored places are a row's first (warm-up) and its last (padding). The
+    input is the byte before, or the start symbol </s> at the beginning of the file. `ntokens` is the number of
+    scored bytes, which is what "Evaluated N tokens" adds up.
+    """
+    exists = position != EXHAUSTED
+    before = corpus.data[np.maximum(position - 1, 0)].astype(np.int64) + dictionary.offset
+    inputs = np.where(exists, np.where(position == 0, dictionary.eos(), before), dictionary.pad())
+    targets = corpus.data[np.maximum(position, 0)].astype(np.int64) + dictionary.offset
+    targets = np.where(scored, targets, dictionary.pad())
+    return {
+        "id": torch.from_numpy(np.asarray(ids, dtype=np.int64)),
+        "nsentences": len(ids),
+        "ntokens": int(scored.sum()),
+        "start_indices": (exists & ~scored).sum(axis=1).tolist(),
+        "net_input": {
+            "src_tokens": torch.from_numpy(inputs),
+            "src_lengths": torch.from_numpy(exists.sum(axis=1)),
+        },
+        "target": torch.from_numpy(targets),
+    }

@@ -1,0 +1,71 @@
+"""From a checkpoint to text in Python: fairseq's hub interface, with sampling that keeps the stream state."""
+
+from typing import Optional, Union
+
+import torch
+from fairseq.hub_utils import GeneratorHubInterface
+from torch import Tensor
+
+
+class SHARNNHubInterface(GeneratorHubInterface):
+    """A loaded model: `sample` continues a prompt; fairseq's `generate` and `score` work as elsewhere."""
+
+    def sample(
+        self,
+        prompt: Union[str, bytes] = "",
+        length: int = 256,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: Optional[int] = None,
+    ) -> str:
+        """Continue `prompt` by `length` bytes; returns prompt and continuation, invalid UTF-8 shown as \\xNN.
+
+        temperature: 0 takes the likeliest byte each time. top_k, top_p: draw from the k likeliest bytes (0: all), and
+        from the fewest whose probability reaches p. seed: makes the draw repeatable. See `sample_bytes` for bytes.
+        """
+        return self.sample_bytes(prompt, length, temperature, top_k, top_p, seed).decode("utf-8", "backslashreplace")
+
+    @torch.no_grad()
+    def sample_bytes(
+        self,
+        prompt: Union[str, bytes] = "",
+        length: int = 256,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: Optional[int] = None,
+    ) -> bytes:
+        """Like `sample`, returning bytes. Raises ValueError for settings out of range."""
+        if length < 0 or temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
+            raise ValueError("sample needs length >= 0, temperature >= 0, top_k >= 0 and 0 < top_p <= 1")
+        prompt = prompt.encode("utf-8", "surrogateescape") if isinstance(prompt, str) else bytes(prompt)
+        network, dictionary = self.models[0].decoder.network, self.task.source_dictionary
+        start = torch.tensor([dictionary.eos()])
+        tokens = torch.cat([start, dictionary.encode_bytes(prompt)]).to(self.device).unsqueeze(1)  # [T, 1]
+        generator = None
+        if seed is not None:
+            generator = torch.Generator(device=self.device).manual_seed(seed)
+        state, drawn, block = None, [], max(1, network.sizes.context // 4)
+        for part in tokens.split(block):
+            features, state = network(part, state)
+        for _ in range(length):
+            logits = network.logits(features[-1, 0]).float()[dictionary.offset : dictionary.offset + 256]
+            byte = _draw(logits, temperature, top_k, top_p, generator)
+            drawn.append(byte)
+            features, state = network((byte + dictionary.offset).view(1, 1), state)
+        return prompt + bytes(torch.stack(drawn).tolist() if drawn else [])
+
+
+def _draw(logits: Tensor, temperature: float, top_k: int, top_p: float, generator) -> Tensor:
+    """Draw one index (0-d) from logits [V]."""
+    if temperature == 0:
+        return logits.argmax()
+    logits = logits / temperature
+    if 0 < top_k < logits.numel():
+        logits = logits.masked_fill(logits < logits.topk(top_k).values[-1], float("-inf"))
+    if top_p < 1.0:
+        ordered, order = logits.softmax(-1).sort(descending=True)
+        # drop what comes after the mass p is reached: never the likeliest byte
+        logits = logits.index_fill(0, order[(ordered.cumsum(-1) - ordered) >= top_p], float("-inf"))
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[0]

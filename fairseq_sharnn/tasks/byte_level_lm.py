@@ -1,0 +1,228 @@
+"""`--task byte_level_lm`: language modelling on raw bytes, with state carried through the corpus."""
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from fairseq import utils
+from fairseq.data import iterators
+from fairseq.dataclass import FairseqDataclass
+from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks.language_modeling import LanguageModelingTask
+from omegaconf import II
+
+from fairseq_sharnn.data.blocks import BlockDataset, batches_in_order, shuffled_batches
+from fairseq_sharnn.data.byte_corpus import ByteCorpus, split_path
+from fairseq_sharnn.data.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.lanes import chunk_ends, evaluation_lanes, training_lanes
+from fairseq_sharnn.data.streams import StreamDataset, StreamIterator
+from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.tasks.metrics import log_bits_per_byte
+
+# The author's test evaluation has 8 lanes; so does ours where no batch size is given.
+DEFAULT_EVALUATION_LANES = 8
+
+
+@dataclass
+class ByteLevelLMConfig(FairseqDataclass):
+    data: Optional[str] = field(
+        default=None,
+        metadata={"help": "folder with one file of raw bytes per split (colon-separated folders: one an epoch)"},
+    )
+    tokens_per_sample: int = field(
+        default=1024, metadata={"help": "bytes in a chunk of truncated BPTT (or in a stateless model's window)"}
+    )
+    no_bptt_jitter: bool = field(
+        default=False, metadata={"help": "train on chunks of equal length instead of the paper's varied ones"}
+    )
+    add_bos_token: bool = field(default=False, metadata={"help": "not used: streams start from </s>"})
+    max_target_positions: Optional[int] = field(
+        default=None, metadata={"help": "longest window of a stateless model (default: --tokens-per-sample)"}
+    )
+    seed: int = II("common.seed")
+
+
+@register_task("byte_level_lm", dataclass=ByteLevelLMConfig)
+class ByteLevelLMTask(FairseqTask):
+    """Raw bytes in, bits per byte out.
+
+    Models that carry state (`decoder.carries_state`) read lanes in order, chunk by chunk; fairseq's stateless models
+    read blocks, shuffled in training. Either way evaluation scores every byte of the file once.
+    """
+
+    def __init__(self, cfg: ByteLevelLMConfig, **kwargs):
+        super().__init__(cfg)
+        self.dictionary = ByteDictionary()
+        self.carries_state = False
+        self.context_length: Optional[int] = None
+
+    @property
+    def source_dictionary(self) -> ByteDictionary:
+        return self.dictionary
+
+    @property
+    def target_dictionary(self) -> ByteDictionary:
+        return self.dictionary
+
+    def build_model(self, cfg, from_checkpoint=False):
+        model = super().build_model(cfg, from_checkpoint)
+        self.carries_state = getattr(model.decoder, "carries_state", False)
+        self.context_length = model.decoder.network.sizes.context if self.carries_state else None
+        return model
+
+    def build_criterion(self, cfg, **kwargs):
+        # Built by train and validate alone, before fairseq lists the data folder: the place to miss it in one line.
+        for folder in self._folders():
+            if folder:
+                split_path(folder, "")
+        return super().build_criterion(cfg, **kwargs)
+
+    def _folders(self):
+        if not self.cfg.data:
+            raise UsageError("give the DATA folder that holds the files train, valid and test")
+        return utils.split_paths(self.cfg.data)
+
+    def load_dataset(self, split: str, combine: bool = False, epoch: int = 1, **kwargs) -> None:
+        """Open the file of a split; of several folders, the one whose turn it is in this epoch."""
+        folders = self._folders()
+        self.datasets[split] = ByteCorpus(split_path(folders[(epoch - 1) % len(folders)], split))
+
+    def get_batch_iterator(
+        self,
+        dataset,
+        max_tokens=None,
+        max_sentences=None,
+        seed=1,
+        num_shards=1,
+        shard_id=0,
+        num_workers=0,
+        epoch=1,
+        grouped_shuffling=None,
+        **kwargs,
+    ):
+        """fairseq's iterator over a corpus, for training or for one evaluating pass.
+
+        fairseq's trainer alone passes `grouped_shuffling`, and only for training: that tells the two apart. Other
+        datasets (the hub interface's sentences) go fairseq's own way.
+        """
+        if not isinstance(dataset, ByteCorpus):
+            return super().get_batch_iterator(
+                dataset, max_tokens=max_tokens, max_sentences=max_sentences, seed=seed, epoch=epoch, **kwargs
+            )
+        length = self.cfg.tokens_per_sample
+        common = dict(num_shards=num_shards, shard_id=shard_id, num_workers=_loader_workers(num_workers), epoch=epoch)
+        size = max_sentences or (max(1, max_tokens // max(1, length)) if max_tokens else None)
+        if self.carries_state:
+            return self._streams(dataset, length, size, 0, training=grouped_shuffling is not None, **common)
+        return self._blocks(dataset, length, size or 1, 0, training=grouped_shuffling is not None, **common)
+
+    def eval_lm_dataloader(
+        self,
+        dataset,
+        max_tokens: Optional[int] = 36000,
+        batch_size: Optional[int] = None,
+        max_positions: Optional[int] = None,
+        num_shards: int = 1,
+        shard_id: int = 0,
+        num_workers: int = 1,
+        data_buffer_size: int = 10,
+        context_window: int = 0,
+    ):
+        """One pass over a corpus for fairseq-eval-lm.
+
+        `context_window`: a streaming model's lanes warm up on that many bytes before their stretch; a stateless model's
+        windows of `--tokens-per-sample` bytes overlap by it. (fairseq has taken it off `tokens_per_sample` before.)
+        """
+        window = self.cfg.tokens_per_sample + context_window
+        common = dict(num_shards=num_shards, shard_id=shard_id, num_workers=_loader_workers(num_workers), epoch=1)
+        if self.carries_state:
+            iterator = self._streams(dataset, window, batch_size, context_window, training=False, **common)
+        else:
+            if context_window >= window:
+                raise UsageError(
+                    f"--context-window {context_window} leaves nothing to score of --tokens-per-sample {window}: "
+                    "for a stateless model the window includes its context"
+                )
+            if max_positions is not None and window > max_positions:
+                raise UsageError(
+                    f"--tokens-per-sample {window} is more than the {max_positions} positions of the model: lower it"
+                )
+            size = batch_size or max(1, (max_tokens or 36000) // window)
+            iterator = self._blocks(dataset, window - context_window, size, context_window, training=False, **common)
+        return iterator.next_epoch_itr(shuffle=False)
+
+    def _streams(
+        self, corpus, length, lanes, context, training, num_shards, shard_id, num_workers, epoch
+    ) -> StreamIterator:
+        """Lanes of all workers together, as one big batch; this worker's part of them."""
+        self._check_lengths(length)
+        lanes = lanes or min(DEFAULT_EVALUATION_LANES, max(1, len(corpus) // num_shards))
+        together = lanes * num_shards
+        if len(corpus) < together:
+            workers = f" on each of {num_shards} workers" if num_shards > 1 else ""
+            raise UsageError(
+                f"{corpus.path} has {len(corpus)} bytes, fewer than the {together} lanes of --batch-size {lanes}"
+                f"{workers}: lower --batch-size"
+            )
+        mine = slice(shard_id * lanes, (shard_id + 1) * lanes)
+
+        def make_dataset(epoch: int) -> StreamDataset:
+            plan = training_lanes([[0, len(corpus)]], together) if training else None
+            plan = plan or evaluation_lanes(len(corpus), together, context)
+            jitter = (self.cfg.seed, epoch) if training and not self.cfg.no_bptt_jitter else None
+            return StreamDataset(corpus, self.dictionary, plan, chunk_ends(plan.columns, length, jitter), mine)
+
+        return StreamIterator(make_dataset, epoch, num_workers, training)
+
+    def _blocks(
+        self, corpus, length, size, context, training, num_shards, shard_id, num_workers, epoch
+    ) -> iterators.EpochBatchIterator:
+        """Blocks for a stateless model, in an order of their own in training."""
+        if length < 1:
+            raise UsageError(f"--tokens-per-sample must be at least 1, but it is {length}")
+        blocks = BlockDataset(corpus, self.dictionary, length, context)
+        order = shuffled_batches(len(blocks), size, self.cfg.seed, epoch) if training else None
+        return iterators.EpochBatchIterator(
+            dataset=blocks,
+            collate_fn=blocks.collater,
+            batch_sampler=order or batches_in_order(len(blocks), size),
+            seed=self.cfg.seed,
+            num_shards=num_shards,
+            shard_id=shard_id,
+            num_workers=num_workers,
+            epoch=epoch,
+        )
+
+    def _check_lengths(self, length: int) -> None:
+        if length < 1:
+            raise UsageError(f"--tokens-per-sample must be at least 1, but it is {length}")
+        if self.context_length is not None and self.context_length <= length:
+            raise UsageError(
+                f"--context-length {self.context_length} is not above --tokens-per-sample {length}: no memory would be "
+                "left to attend to; raise the one (at training time) or lower the other"
+            )
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        stream = sample["net_input"].get("stream")
+        if stream is not None:
+            stream.carrier.begin_update(update_num)
+        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def reduce_metrics(self, logging_outputs, criterion) -> None:
+        super().reduce_metrics(logging_outputs, criterion)
+        log_bits_per_byte(logging_outputs)
+
+    def max_positions(self):
+        return None
+
+    @property
+    def args(self):
+        """What the methods borrowed from fairseq's language-modelling task call the configuration."""
+        return self.cfg
+
+    build_dataset_for_inference = LanguageModelingTask.build_dataset_for_inference
+    inference_step = LanguageModelingTask.inference_step
+
+
+def _loader_workers(number: int) -> int:
+    """Loader processes: memory-mapped bytes need none, so fairseq's default of one means none; more are honoured."""
+    return number if number > 1 else 0
