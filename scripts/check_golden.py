@@ -20,8 +20,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes  # noqa: E402
-from fairseq_sharnn.optim.lamb import LambMinTrust  # noqa: E402
+from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
+from fairseq_sharnn.optim.lamb import LambMinTrust
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 NO_DROPOUT = SHARNNDropout(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

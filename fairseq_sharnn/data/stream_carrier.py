@@ -14,7 +14,7 @@ class StreamCarrier:
     """
 
     def __init__(self):
-        self._before: "WeakKeyDictionary[Any, Dict[int, Any]]" = WeakKeyDictionary()
+        self._before: WeakKeyDictionary[Any, Dict[int, Any]] = WeakKeyDictionary()
         self._update = None
 
     def begin_update(self, number: int) -> None:
@@ -62,5 +62,3 @@ class StreamChunk:
     def keep(self, model: Any, state: Any) -> None:
         """Keep the state of `model` after this chunk."""
         self.carrier.keep(model, self.index + 1, state, whole_update=self.training)
-
-

@@ -19,9 +19,7 @@ class StreamDataset(torch.utils.data.Dataset):
     ends: column at which each chunk ends. lanes: which of the plan's lanes this worker reads.
     """
 
-    def __init__(
-        self, corpus: ByteCorpus, dictionary: ByteDictionary, plan: LanePlan, ends: np.ndarray, lanes: slice
-    ):
+    def __init__(self, corpus: ByteCorpus, dictionary: ByteDictionary, plan: LanePlan, ends: np.ndarray, lanes: slice):
         self.corpus = corpus
         self.dictionary = dictionary
         self.plan = plan

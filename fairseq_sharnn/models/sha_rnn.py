@@ -35,7 +35,9 @@ class SHARNNConfig(FairseqDataclass):
         default=5000, metadata={"help": "most rows an attention query sees: memory and the current chunk together"}
     )
     dropout: float = field(default=0.1, metadata={"help": "dropout after LSTM, attention and Boom, and default below"})
-    input_dropout: Optional[float] = field(default=None, metadata={"help": "dropout on embeddings (default: --dropout)"})
+    input_dropout: Optional[float] = field(
+        default=None, metadata={"help": "dropout on embeddings (default: --dropout)"}
+    )
     output_dropout: Optional[float] = field(
         default=None, metadata={"help": "dropout before the output projection (default: --dropout)"}
     )

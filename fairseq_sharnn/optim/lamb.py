@@ -43,7 +43,7 @@ class LambMinTrust(torch.optim.Optimizer):
         for name, value in (("lr", lr), ("lamb-eps", eps), ("weight-decay", weight_decay)):
             if value < 0.0:
                 raise ValueError(f"{name} must not be negative, but it is {value}")
-        defaults = dict(lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, min_trust=min_trust)
+        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "min_trust": min_trust}
         super().__init__(params, defaults)
         self.keep_trust = keep_trust
         self.trust_ratios: Dict[Tensor, Tensor] = {}

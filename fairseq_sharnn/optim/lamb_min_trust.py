@@ -39,6 +39,8 @@ def parse_betas(value: Any) -> Tuple[float, float]:
 class FairseqLambMinTrust(FairseqOptimizer):
     """LambMinTrust under fairseq's trainer. Its norms are per tensor, so parameters must not be flattened."""
 
+    never_flat = True
+
     def __init__(self, cfg: LambMinTrustConfig, params):
         super().__init__(cfg)
         try:
@@ -60,7 +62,7 @@ class FairseqLambMinTrust(FairseqOptimizer):
 
     @property
     def supports_flat_params(self):
-        return False
+        return not self.never_flat
 
     @property
     def supports_memory_efficient_fp16(self):

@@ -109,7 +109,12 @@ class ByteLevelLMTask(FairseqTask):
                 dataset, max_tokens=max_tokens, max_sentences=max_sentences, seed=seed, epoch=epoch, **kwargs
             )
         length = self.cfg.tokens_per_sample
-        common = dict(num_shards=num_shards, shard_id=shard_id, num_workers=_loader_workers(num_workers), epoch=epoch)
+        common = {
+            "num_shards": num_shards,
+            "shard_id": shard_id,
+            "num_workers": _loader_workers(num_workers),
+            "epoch": epoch,
+        }
         size = max_sentences or (max(1, max_tokens // max(1, length)) if max_tokens else None)
         if self.carries_state:
             return self._streams(dataset, length, size, 0, training=grouped_shuffling is not None, **common)
@@ -133,7 +138,12 @@ class ByteLevelLMTask(FairseqTask):
         windows of `--tokens-per-sample` bytes overlap by it. (fairseq has taken it off `tokens_per_sample` before.)
         """
         window = self.cfg.tokens_per_sample + context_window
-        common = dict(num_shards=num_shards, shard_id=shard_id, num_workers=_loader_workers(num_workers), epoch=1)
+        common = {
+            "num_shards": num_shards,
+            "shard_id": shard_id,
+            "num_workers": _loader_workers(num_workers),
+            "epoch": 1,
+        }
         if self.carries_state:
             iterator = self._streams(dataset, window, batch_size, context_window, training=False, **common)
         else:

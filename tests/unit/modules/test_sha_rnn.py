@@ -1,0 +1,168 @@
+import math
+
+import pytest
+import torch
+
+from benchmarks.plain import PlainSHARNN
+from fairseq_sharnn.modules.block import Block
+from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
+
+NO_DROPOUT = SHARNNDropout(0, 0, 0, 0, 0, 0)
+
+
+def randomised(sizes: SHARNNSizes, rates: SHARNNDropout = NO_DROPOUT) -> SHARNN:
+    torch.manual_seed(1)
+    model = SHARNN(sizes, rates).double()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return model
+
+
+@pytest.mark.parametrize("context, chunks", [(6, [9, 4, 7, 1]), (9, [9, 9, 3]), (40, [5, 11, 1, 8])])
+def test_equals_the_formulas_written_out_over_chunks(context, chunks):
+    """Also for T >= C, which golden tensors do not cover."""
+    sizes = SHARNNSizes(20, 8, 19, 3, (0, 2), 2, context)
+    model = randomised(sizes)
+    plain = PlainSHARNN(sizes, NO_DROPOUT).double()
+    plain.load_state_dict(model.state_dict())
+    ours = theirs = None
+    for length in chunks:
+        tokens = torch.randint(0, 20, (length, 3))
+        features, ours = model(tokens, ours)
+        expected, theirs = plain(tokens, theirs)
+        torch.testing.assert_close(features, expected)
+        for layer, (hidden, cell, memory) in zip(ours.layers, theirs):
+            torch.testing.assert_close(layer.hidden, hidden)
+            torch.testing.assert_close(layer.cell, cell)
+            if memory is not None:
+                torch.testing.assert_close(layer.memory.rows.transpose(0, 1), memory)
+        weights = torch.randn_like(features)
+        grads = torch.autograd.grad(
+            (model.logits(features) ** 2).sum() + (features * weights).sum(), list(model.parameters())
+        )
+        plain_grads = torch.autograd.grad(
+            (plain.logits(expected) ** 2).sum() + (expected * weights).sum(), list(plain.parameters())
+        )
+        torch.testing.assert_close(grads, plain_grads)
+
+
+def test_token_by_token_equals_a_whole_chunk():
+    model = randomised(SHARNNSizes(20, 8, 16, 4, (2,), 1, 50)).eval()
+    tokens = torch.randint(0, 20, (30, 2))
+    whole, _ = model(tokens)
+    state, steps = None, []
+    for token in tokens:
+        features, state = model(token[None], state)
+        steps.append(features)
+    torch.testing.assert_close(torch.cat(steps), whole)
+
+
+def test_nothing_of_the_future_is_seen():
+    model = randomised(SHARNNSizes(20, 8, 16, 3, (0, 1, 2), 1, 50)).eval()
+    tokens = torch.randint(0, 20, (12, 2))
+    changed = tokens.clone()
+    changed[7:] = (changed[7:] + 1) % 20
+    torch.testing.assert_close(model(tokens)[0][:7], model(changed)[0][:7])
+    assert not torch.allclose(model(tokens)[0][7:], model(changed)[0][7:])
+
+
+def test_lanes_do_not_mix():
+    model = randomised(SHARNNSizes(20, 8, 16, 3, (1,), 1, 50)).eval()
+    first, second = torch.randint(0, 20, (2, 6, 3))
+    _, state = model(first)
+    features, _ = model(second, state)
+    _, alone = model(first[:, 1:2])
+    torch.testing.assert_close(model(second[:, 1:2], alone)[0], features[:, 1:2])
+    _, two = model(first)
+    torch.testing.assert_close(model(second[:, [2, 0]], two.select(torch.tensor([2, 0])))[0], features[:, [2, 0]])
+
+
+def test_gradients_stop_at_the_chunk():
+    model = randomised(SHARNNSizes(20, 8, 16, 3, (1,), 1, 50))
+    _, state = model(torch.randint(0, 20, (5, 2)))
+    for layer in state.layers:
+        assert not layer.hidden.requires_grad and not layer.cell.requires_grad
+
+
+@pytest.mark.parametrize(
+    "layers, millions, collapsed", [((), 50.6, 50.6), ((2,), 53.8, 51.7), ((0, 1, 2, 3), 63.2, 54.9)]
+)
+def test_size_at_the_papers_widths(layers, millions, collapsed):
+    """Spec, "Size", V 205; the numbers there are rounded to 0.1 M."""
+    with torch.device("meta"):
+        model = SHARNN(SHARNNSizes(vocab=205, attention_layers=layers))
+    total = sum(parameter.numel() for parameter in model.parameters())
+    saved = sum(
+        block.attention.value.expand.weight.numel() + block.attention.value.expand.bias.numel()
+        for block in model.blocks
+        if block.attention
+    )
+    assert total / 1e6 == pytest.approx(millions, abs=0.06)
+    assert (total - saved) / 1e6 == pytest.approx(collapsed, abs=0.06)
+
+
+def test_initial_values():
+    torch.manual_seed(0)
+    model = SHARNN(SHARNNSizes(300, 64, 256, 4))
+    for name, parameter in model.named_parameters():
+        if "lstm" in name:
+            assert parameter.abs().max() <= 1 / math.sqrt(64)
+            assert parameter.std().item() == pytest.approx(1 / math.sqrt(64 * 3), rel=0.15)
+        elif ".ln_" in name:
+            assert (parameter == (1 if name.endswith("weight") else 0)).all()
+        elif parameter.dim() == 2:
+            assert parameter.std().item() == pytest.approx(0.1 / math.sqrt(64), rel=0.1)
+            assert abs(parameter.mean().item()) < 0.002
+        else:
+            assert (parameter == 0).all(), name
+
+
+@pytest.mark.parametrize("site", ["input", "hidden", "attention", "boom", "output", "dropconnect"])
+def test_each_dropout_site_acts_alone_and_only_in_training(site):
+    rates = dict.fromkeys(("input", "hidden", "attention", "boom", "output", "dropconnect"), 0.0)
+    model = randomised(SHARNNSizes(20, 8, 16, 2, (0,), 1, 50), SHARNNDropout(**{**rates, site: 0.5}))
+    tokens = torch.randint(0, 20, (6, 2))
+    assert not torch.equal(model(tokens)[0], model(tokens)[0])
+    model.eval()
+    assert torch.equal(model(tokens)[0], model(tokens)[0])
+
+
+def test_dropconnect_masks_the_recurrent_weights(monkeypatch):
+    from fairseq_sharnn.modules import block as block_module
+
+    torch.manual_seed(0)
+    block = Block(4, 8, 0, 10, dropconnect=0.5).double()
+    mask = torch.rand(16, 4) < 0.5
+    monkeypatch.setattr(block_module, "keep_mask", lambda shape, rate, device: mask)
+    x = torch.randn(5, 2, 4, dtype=torch.float64)
+    masked, _ = block(x, None)
+    with torch.no_grad():
+        block.lstm.weight_hh_l0.mul_(mask * 2.0)
+    block.eval()
+    torch.testing.assert_close(block(x, None)[0], masked)
+
+
+def test_state_of_other_lanes_is_refused():
+    model = randomised(SHARNNSizes(20, 8, 16, 2, (0,), 1, 50))
+    _, state = model(torch.zeros(3, 2, dtype=torch.long))
+    with pytest.raises(ValueError, match="2 lanes, but the chunk has 3"):
+        model(torch.zeros(3, 3, dtype=torch.long), state)
+
+
+def test_collapse_keeps_the_output():
+    model = randomised(SHARNNSizes(20, 8, 16, 3, (0, 1), 1, 50)).eval()
+    tokens = torch.randint(0, 20, (9, 2))
+    before, _ = model(tokens)
+    model.collapse()
+    torch.testing.assert_close(model(tokens)[0], before, rtol=0, atol=1e-6)
+
+
+def test_layer_norm_factory_makes_every_layer_norm():
+    made = []
+
+    def factory(width, eps):
+        made.append(eps)
+        return torch.nn.LayerNorm(width, eps=eps)
+
+    SHARNN(SHARNNSizes(20, 8, 16, 2, (0,), 1, 50), layer_norm=factory)
+    assert made == [1e-12] * (3 * 2 + 3)
