@@ -1,7 +1,8 @@
 """SHA-RNN written out plainly from the formulas: masks, concatenation, gates on memory.
 
 The yardstick for speed and memory, and a second oracle for the numbers: tests use it where golden
-tensors do not reach. It shares nothing with the package but the names of parameters, so that one's `state_dict` loads into the other.
+tensors do not reach. It shares nothing with the package but the names of parameters, so that one's `state_dict` loads
+into the other.
 """
 
 import math

@@ -8,6 +8,7 @@ import functools
 import inspect
 import logging
 import warnings
+import zipfile
 from argparse import Namespace
 
 import torch
@@ -46,6 +47,7 @@ def _checkpoints_load_in_one_line() -> None:
     @_patch(checkpoint_utils, "load_checkpoint_to_cpu")
     def load_checkpoint_to_cpu(original, path, *args, **kwargs):
         try:
+            _check_sums(path)
             return original(path, *args, **kwargs)
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -87,6 +89,15 @@ def _checkpoints_load_in_one_line() -> None:
             ) from error
 
 
+def _check_sums(path: str) -> None:
+    """Compare the checksums that torch.save writes into its zip container; torch.load does not look at them."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as container:
+            bad = container.testzip()
+        if bad is not None:
+            raise ValueError(f"the checksum of {bad} is wrong")
+
+
 def _lamb_is_never_flattened() -> None:
     """`--fp16` flattens all parameters into one buffer, for which LAMB's norms are another algorithm. fairseq only
     refuses, after building the buffer; where the optimizer declares that it takes no flat parameters, keep tensors.
@@ -110,8 +121,15 @@ def _lstm_lm_checkpoints_load() -> None:
 
 
 def _no_warning_flood() -> None:
-    """fairseq calls parts of torch that warn about their future at every start; nothing a user can act on."""
+    """fairseq calls parts of torch and hydra that warn about their future at every start; nothing a user can act on."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"fairseq\.")
+    for message in (
+        r"\s*hydra\.experimental",
+        r"\s*The version_base",
+        r"\s*'\w+' is validated against ConfigStore",
+        r"\s*In '\w+': Usage of deprecated keyword in package header",
+    ):
+        warnings.filterwarnings("ignore", category=UserWarning, message=message)
 
 
 def apply() -> None:

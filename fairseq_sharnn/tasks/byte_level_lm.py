@@ -1,7 +1,7 @@
 """`--task byte_level_lm`: language modelling on raw bytes, with state carried through the corpus."""
 
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Dict, Optional
 
 from fairseq import utils
 from fairseq.data import iterators
@@ -109,16 +109,11 @@ class ByteLevelLMTask(FairseqTask):
                 dataset, max_tokens=max_tokens, max_sentences=max_sentences, seed=seed, epoch=epoch, **kwargs
             )
         length = self.cfg.tokens_per_sample
-        common = {
-            "num_shards": num_shards,
-            "shard_id": shard_id,
-            "num_workers": _loader_workers(num_workers),
-            "epoch": epoch,
-        }
-        size = max_sentences or (max(1, max_tokens // max(1, length)) if max_tokens else None)
+        common = _worker(num_shards, shard_id, num_workers, epoch)
+        size = _batch_size(max_sentences, max_tokens, length)
         if self.carries_state:
             return self._streams(dataset, length, size, 0, training=grouped_shuffling is not None, **common)
-        return self._blocks(dataset, length, size or 1, 0, training=grouped_shuffling is not None, **common)
+        return self._blocks(dataset, length, size, 0, training=grouped_shuffling is not None, **common)
 
     def eval_lm_dataloader(
         self,
@@ -137,14 +132,12 @@ class ByteLevelLMTask(FairseqTask):
         `context_window`: a streaming model's lanes warm up on that many bytes before their stretch; a stateless model's
         windows of `--tokens-per-sample` bytes overlap by it. (fairseq has taken it off `tokens_per_sample` before.)
         """
+        if context_window < 0:
+            raise UsageError(f"--context-window must not be negative, but it is {context_window}")
         window = self.cfg.tokens_per_sample + context_window
-        common = {
-            "num_shards": num_shards,
-            "shard_id": shard_id,
-            "num_workers": _loader_workers(num_workers),
-            "epoch": 1,
-        }
+        common = _worker(num_shards, shard_id, num_workers, epoch=1)
         if self.carries_state:
+            batch_size = _batch_size(batch_size, None, window)
             iterator = self._streams(dataset, window, batch_size, context_window, training=False, **common)
         else:
             if context_window >= window:
@@ -156,7 +149,7 @@ class ByteLevelLMTask(FairseqTask):
                 raise UsageError(
                     f"--tokens-per-sample {window} is more than the {max_positions} positions of the model: lower it"
                 )
-            size = batch_size or max(1, (max_tokens or 36000) // window)
+            size = _batch_size(batch_size, max_tokens or 36000, window)
             iterator = self._blocks(dataset, window - context_window, size, context_window, training=False, **common)
         return iterator.next_epoch_itr(shuffle=False)
 
@@ -165,7 +158,8 @@ class ByteLevelLMTask(FairseqTask):
     ) -> StreamIterator:
         """Lanes of all workers together, as one big batch; this worker's part of them."""
         self._check_lengths(length)
-        lanes = lanes or min(DEFAULT_EVALUATION_LANES, max(1, len(corpus) // num_shards))
+        if lanes is None:
+            lanes = min(DEFAULT_EVALUATION_LANES, max(1, len(corpus) // num_shards))
         together = lanes * num_shards
         if len(corpus) < together:
             workers = f" on each of {num_shards} workers" if num_shards > 1 else ""
@@ -233,6 +227,16 @@ class ByteLevelLMTask(FairseqTask):
     inference_step = LanguageModelingTask.inference_step
 
 
-def _loader_workers(number: int) -> int:
-    """Loader processes: memory-mapped bytes need none, so fairseq's default of one means none; more are honoured."""
-    return number if number > 1 else 0
+def _batch_size(lines: Optional[int], tokens: Optional[int], length: int) -> Optional[int]:
+    """Rows in a batch, from fairseq's --batch-size or else from --max-tokens; None where neither is given."""
+    if lines is not None and lines < 1:
+        raise UsageError(f"--batch-size must be at least 1, but it is {lines}")
+    if lines is None and tokens is not None:
+        return max(1, tokens // max(1, length))
+    return lines
+
+
+def _worker(num_shards: int, shard_id: int, num_workers: int, epoch: int) -> Dict[str, int]:
+    """This worker's place. Memory-mapped bytes need no loader process: fairseq's default of one means none."""
+    loaders = num_workers if num_workers > 1 else 0
+    return {"num_shards": num_shards, "shard_id": shard_id, "num_workers": loaders, "epoch": epoch}

@@ -50,3 +50,14 @@ def test_other_betas_are_refused(value):
 def test_min_trust_out_of_range_names_the_option():
     with pytest.raises(UsageError, match=r"^error: --min-trust must be in \[0, 1\), but it is 1.5$"):
         build(min_trust=1.5)
+
+
+def test_fairseqs_fixed_scheduler_is_the_papers_warm_up():
+    """Spec: lr · min(n, W) / W at the n-th update, then held."""
+    from fairseq.optim.lr_scheduler.fixed_schedule import FixedLRSchedule, FixedLRScheduleConfig
+
+    optimizer = build()
+    schedule = FixedLRSchedule(FixedLRScheduleConfig(warmup_updates=4, lr=[0.002]), optimizer)
+    schedule.step_begin_epoch(1)
+    rates = [schedule.step_update(done) for done in range(7)]
+    assert rates == pytest.approx([0.0005, 0.001, 0.0015, 0.002, 0.002, 0.002, 0.002])

@@ -1,0 +1,257 @@
+"""Bad input ends in one clear line that names the option or path, exit code 1, and nothing on disk is changed.
+
+The table in docs/bad-input.md is made of these very cases: `WRITE_DOCS=1 pytest tests/integration/test_bad_input.py`.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+import pytest
+import torch
+
+from tests.conftest import ROOT, write_corpus
+from tests.integration.forked import eval_forked, train_forked
+
+DOCS = ROOT / "docs" / "bad-input.md"
+
+
+class World(NamedTuple):
+    """What a case may spoil: a data folder and a folder with a trained checkpoint, both its own copies."""
+
+    data: Path
+    saved: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.saved / "checkpoint_last.pt"
+
+
+class Case(NamedTuple):
+    what: str
+    run: Callable
+    message: str
+    spoil: Callable = lambda world: None
+
+
+def trains(*options):
+    return lambda world: train_forked(world.data, world.saved.parent / "new", *options)
+
+
+def resumes(*options, **model):
+    return lambda world: train_forked(world.data, world.saved, "--max-update", 9, *options, **model)
+
+
+def evaluates(*options):
+    return lambda world: eval_forked(world.data, world.checkpoint, "--tokens-per-sample", 32, *options)
+
+
+def remove(name):
+    return lambda world: (world.data / name).unlink()
+
+
+def write(name, content):
+    return lambda world: (world.data / name).write_bytes(content)
+
+
+def no_folder(world):
+    shutil.rmtree(world.data)
+
+
+def split_is_a_folder(world):
+    (world.data / "valid").unlink()
+    (world.data / "valid").mkdir()
+
+
+def cut_short(world):
+    content = world.checkpoint.read_bytes()
+    world.checkpoint.write_bytes(content[: len(content) // 2])
+
+
+def altered(world):
+    content = bytearray(world.checkpoint.read_bytes())
+    for place in range(len(content) // 3, len(content) // 3 + 2000):
+        content[place] ^= 0x5A
+    world.checkpoint.write_bytes(bytes(content))
+
+
+def not_a_checkpoint(world):
+    world.checkpoint.write_bytes(b"once upon a time")
+
+
+def emptied(world):
+    world.checkpoint.write_bytes(b"")
+
+
+def other_vocabulary(world):
+    state = torch.load(world.checkpoint, weights_only=False)
+    for name in ("decoder.network.embed.weight", "decoder.network.output_bias"):
+        state["model"][name] = state["model"][name][:100].clone()
+    torch.save(state, world.checkpoint)
+
+
+def removed_checkpoint(world):
+    world.checkpoint.unlink()
+
+
+TINY_LSTM = "--arch lstm_lm --decoder-embed-dim 32 --decoder-hidden-size 32 --decoder-out-embed-dim 32".split()
+DAMAGED = r"cannot load checkpoint \S+checkpoint_last.pt: it is damaged or not a fairseq checkpoint"
+
+CASES = [
+    Case("data folder missing", trains(), r"DATA folder \S+ does not exist", no_folder),
+    Case("data folder missing (evaluation)", evaluates(), r"DATA folder \S+ does not exist", no_folder),
+    Case("no train file", trains(), "has no file named train", remove("train")),
+    Case("no valid file", trains(), "has no file named valid", remove("valid")),
+    Case("no test file", evaluates(), "has no file named test", remove("test")),
+    Case("unknown --gen-subset", evaluates("--gen-subset", "tset"), "has no file named tset"),
+    Case("unknown --valid-subset", trains("--valid-subset", "dev"), "has no file named dev"),
+    Case("empty train file", trains(), r"\S+train is empty", write("train", b"")),
+    Case("empty valid file", trains(), r"\S+valid is empty", write("valid", b"")),
+    Case("empty test file", evaluates(), r"\S+test is empty", write("test", b"")),
+    Case("a folder where a split belongs", trains(), r"cannot read \S+valid: it is a folder", split_is_a_folder),
+    Case("train shorter than its lanes", trains(), "fewer than the 4 lanes of --batch-size 4", write("train", b"abc")),
+    Case("valid shorter than its lanes", trains(), "fewer than the 4 lanes of --batch-size 4", write("valid", b"abc")),
+    Case(
+        "test shorter than its lanes",
+        evaluates("--batch-size", 9),
+        "the 9 lanes of --batch-size 9",
+        write("test", b"12345678"),
+    ),
+    Case(
+        "heads do not divide the width",
+        trains("--attention-heads", 3),
+        "--attention-heads 3 does not divide --decoder-embed-dim 32",
+    ),
+    Case("no heads", trains("--attention-heads", 0), "--attention-heads must be at least 1"),
+    Case("Boom narrower than the width", trains("--boom-dim", 31), "--boom-dim 31 is below --decoder-embed-dim 32"),
+    Case("no such attention layer", trains("--attention-layers", "0,2"), "--attention-layers: layer 2 does not exist"),
+    Case(
+        "unknown choice of attention layers",
+        trains("--attention-layers", "last"),
+        "--attention-layers: 'last' is not a choice",
+    ),
+    Case("no layers", trains("--decoder-layers", 0), "--decoder-layers must be at least 1"),
+    Case(
+        "context not above the chunk",
+        trains("--context-length", 32),
+        "--context-length 32 is not above --tokens-per-sample 32",
+    ),
+    Case(
+        "context not above the chunk (evaluation)",
+        evaluates("--tokens-per-sample", 200),
+        "--context-length 96 is not above --tokens-per-sample 200",
+    ),
+    Case("chunk length zero", trains("--tokens-per-sample", 0), "--tokens-per-sample must be at least 1"),
+    Case(
+        "chunk length zero (evaluation)", evaluates("--tokens-per-sample", 0), "--tokens-per-sample must be at least 1"
+    ),
+    Case("batch size zero", trains("--batch-size", 0), "--batch-size must be at least 1"),
+    Case("batch size negative (evaluation)", evaluates("--batch-size", -1), "--batch-size must be at least 1"),
+    Case("context window negative", evaluates("--context-window", -5), "--context-window must not be negative"),
+    Case("min-trust of 1", trains("--min-trust", 1), r"--min-trust must be in \[0, 1\)"),
+    Case("min-trust negative", trains("--min-trust", -0.25), r"--min-trust must be in \[0, 1\)"),
+    Case("one beta", trains("--lamb-betas", "0.9"), "--lamb-betas takes two numbers"),
+    Case("beta out of range", trains("--lamb-betas", "(0.9, 1.5)"), "--lamb-betas must be two numbers in"),
+    Case("epsilon negative", trains("--lamb-eps", -1), "--lamb-eps must not be negative"),
+    Case("weight decay negative", trains("--weight-decay", -1), "--weight-decay must not be negative"),
+    Case("dropout of 1", trains("--dropout", 1), r"--dropout must be in \[0, 1\)"),
+    Case("DropConnect negative", trains("--dropconnect", -0.1), "--dropconnect must be in"),
+    Case("checkpoint cut short", resumes(), DAMAGED, cut_short),
+    Case("checkpoint cut short (evaluation)", evaluates(), DAMAGED, cut_short),
+    Case("checkpoint altered", evaluates(), DAMAGED, altered),
+    Case("checkpoint is another kind of file", resumes(), DAMAGED, not_a_checkpoint),
+    Case("checkpoint empty", evaluates(), DAMAGED, emptied),
+    Case("checkpoint missing", evaluates(), r"checkpoint \S+ does not exist: check --path", removed_checkpoint),
+    Case(
+        "checkpoint of another vocabulary",
+        resumes(),
+        "vocabulary of 100 symbols, but the task has 260",
+        other_vocabulary,
+    ),
+    Case(
+        "checkpoint of another vocabulary (evaluation)",
+        evaluates(),
+        "vocabulary of 100 symbols, but the task has 260",
+        other_vocabulary,
+    ),
+    Case("checkpoint of other sizes", resumes("--decoder-layers", 3), r"checkpoint \S+ does not fit the model"),
+    Case("checkpoint of another architecture", resumes(model=TINY_LSTM), r"checkpoint \S+ does not fit the model"),
+    Case(
+        "checkpoint of another optimizer",
+        resumes("--optimizer", "adam"),
+        r"checkpoint \S+: Optimizer does not match; please reset the optimizer \(--reset-optimizer\)",
+    ),
+]
+
+
+def shown(error: str, world: World) -> str:
+    """The message as it stands in the table: without this machine's paths and torch's own words."""
+    error = error.replace(str(world.data), "DATA").replace(str(world.saved), "SAVED").replace("|", "\\|")
+    return re.sub(r"fairseq checkpoint \(.*\); choose", "fairseq checkpoint (what torch says of it); choose", error)
+
+
+def digests(*folders):
+    """What every file under the folders holds."""
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in folders
+        if folder.exists()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def world(tmp_path, trained):
+    saved = tmp_path / "saved"
+    shutil.copytree(trained[0], saved)
+    return World(write_corpus(tmp_path / "data", 3000, 500, 500), saved)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Rows of the documented table, filled by the cases as they run; written or compared at the end."""
+    rows = {}
+    yield rows
+    if os.environ.get("WRITE_DOCS") and len(rows) == len(CASES):
+        DOCS.parent.mkdir(exist_ok=True)
+        DOCS.write_text(document(rows))
+
+
+def document(rows) -> str:
+    lines = [
+        "# Bad input and what it is answered",
+        "",
+        "Made by `WRITE_DOCS=1 pytest tests/integration/test_bad_input.py`, which feeds each of these to",
+        "the real command lines and checks the message, the exit code 1, that no traceback is printed, and that no file changed.",
+        "",
+        "| input | answer |",
+        "| --- | --- |",
+    ]
+    lines += [f"| {case.what} | `{rows[case.what]}` |" for case in CASES]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what.replace(" ", "-"))
+def test_one_clear_line_and_nothing_changed(case, world, table):
+    case.spoil(world)
+    before = digests(world.data, world.saved)
+    finished = case.run(world)
+    assert finished.code == 1, finished.output[-2000:]
+    assert "Traceback" not in finished.output, finished.output[-3000:]
+    errors = [line for line in finished.output.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and finished.output.rstrip().endswith(errors[0]), finished.output[-2000:]
+    assert re.search(case.message, errors[0]), errors[0]
+    assert digests(world.data, world.saved) == before
+    table[case.what] = shown(errors[0], world)
+    if not os.environ.get("WRITE_DOCS"):
+        row = f"| {case.what} | `{table[case.what]}` |"
+        assert row in DOCS.read_text().splitlines(), f"docs/bad-input.md lacks: {row}"
+
+
+def test_the_table_has_a_row_for_every_case():
+    rows = [line for line in DOCS.read_text().splitlines() if line.startswith("| ")]
+    assert len(rows) == len(CASES) + 2
