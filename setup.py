@@ -22,7 +22,7 @@ setup(
         "numpy<1.24; python_version < '3.11'",
         "hydra-core<1.1; python_version < '3.11'",
         "omegaconf<2.1; python_version < '3.11'",
-        "numpy<2.3; python_version >= '3.11'",  # fairseq uses numpy.compat
+        "numpy",
         "tqdm",
     ],
     extras_require={"test": ["pytest", "pytest-xdist", "hypothesis", "ruff"], "apex": ["apex"]},

@@ -64,8 +64,10 @@ step() {
   local told="$1"
   shift
   echo "setup: $told"
+  local before
+  before="$(wc -l <"$log")"
   if ! "$@" >>"$log" 2>&1; then
-    if grep -qiE 'connection|resolve|timed out|network|No matching distribution' "$log"; then
+    if tail -n "+$((before + 1))" "$log" | grep -qE 'NewConnectionError|ConnectTimeout|Temporary failure in name resolution|Read timed out|ProxyError|No matching distribution found'; then
       fail "$told failed: the package index was not reached or lacks a package; check the network and pip's index settings ($log)"
     fi
     tail -n 15 "$log" >&2

@@ -14,6 +14,7 @@ from fairseq_sharnn.data.blocks import BlockDataset, batches_in_order, shuffled_
 from fairseq_sharnn.data.byte_corpus import ByteCorpus, split_path
 from fairseq_sharnn.data.byte_dictionary import ByteDictionary
 from fairseq_sharnn.data.lanes import chunk_ends, evaluation_lanes, training_lanes
+from fairseq_sharnn.data.sentences import sentence_dataset
 from fairseq_sharnn.data.streams import StreamDataset, StreamIterator
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.tasks.metrics import log_bits_per_byte
@@ -223,7 +224,10 @@ class ByteLevelLMTask(FairseqTask):
         """What the methods borrowed from fairseq's language-modelling task call the configuration."""
         return self.cfg
 
-    build_dataset_for_inference = LanguageModelingTask.build_dataset_for_inference
+    def build_dataset_for_inference(self, src_tokens, src_lengths, **kwargs):
+        """Sentences for the hub interface; its `encode` appends </s>, which a stream of bytes does not have."""
+        return sentence_dataset(src_tokens, self.dictionary)
+
     inference_step = LanguageModelingTask.inference_step
 
 
