@@ -126,6 +126,7 @@ def _no_warning_flood() -> None:
     for message in (
         r"\s*hydra\.experimental",
         r"\s*The version_base",
+        r"\s*The strict flag in the compose API",
         r"\s*'\w+' is validated against ConfigStore",
         r"\s*In '\w+': Usage of deprecated keyword in package header",
     ):

@@ -225,8 +225,8 @@ def document(rows) -> str:
     lines = [
         "# Bad input and what it is answered",
         "",
-        "Made by `WRITE_DOCS=1 pytest tests/integration/test_bad_input.py`, which feeds each of these to",
-        "the real command lines and checks the message, the exit code 1, that no traceback is printed, and that no file changed.",
+        "Made by `WRITE_DOCS=1 pytest tests/integration/test_bad_input.py`, which feeds each of these to the real",
+        "command lines and checks the message, the exit code 1, that no traceback is printed, that no file changed.",
         "",
         "| input | answer |",
         "| --- | --- |",
