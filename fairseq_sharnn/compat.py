@@ -1,18 +1,25 @@
 """The only place that patches fairseq: each patch with its reason, each with a test that fails without it.
 
 Everything here replaces a function of fairseq by one that calls it and changes the one thing named. Both supported
-versions (fairseq 0.12.2, fairseq-fixed 0.12.3.1) take the same patches.
+versions (fairseq 0.12.2, fairseq-fixed 0.12.3.1) take the same patches. Tests: tests/integration/test_compat.py and
+those named below.
 """
 
 import functools
+import importlib.util
 import inspect
 import logging
+import os
+import shutil
 import warnings
 import zipfile
 from argparse import Namespace
+from contextlib import contextmanager, suppress
 
 import torch
 from fairseq import checkpoint_utils
+from fairseq.distributed import utils as distributed_utils
+from fairseq.file_io import PathManager
 from fairseq.optim import OPTIMIZER_REGISTRY
 from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.trainer import Trainer
@@ -35,20 +42,35 @@ def _patch(owner, name: str):
             return function(original, *args, **kwargs)
 
         patched._fairseq_sharnn = True
-        of_class = isinstance(inspect.getattr_static(owner, name), classmethod)
+        of_class = isinstance(inspect.getattr_static(owner, name), (classmethod, staticmethod))
         setattr(owner, name, staticmethod(patched) if of_class else patched)
 
     return decorate
 
 
-def _checkpoints_load_in_one_line() -> None:
-    """A damaged, foreign or missing checkpoint ends in a traceback that does not name the file. One line does."""
+@contextmanager
+def _torch_load(weights_only: bool):
+    """Have torch.load calls that do not say it themselves load with `weights_only`, for one call of fairseq."""
+    load = torch.load
+    torch.load = functools.partial(load, weights_only=weights_only)
+    try:
+        yield
+    finally:
+        torch.load = load
+
+
+def _checkpoints_load_safely_and_in_one_line() -> None:
+    """A damaged, foreign or missing checkpoint ends in a traceback that does not name the file; altered tensors are not
+    noticed at all; and fairseq 0.12.2 runs code from the file. One line, checksums, `weights_only`.
+    Test: test_bad_input.py, test_compat.py.
+    """
 
     @_patch(checkpoint_utils, "load_checkpoint_to_cpu")
     def load_checkpoint_to_cpu(original, path, *args, **kwargs):
         try:
             _check_sums(path)
-            return original(path, *args, **kwargs)
+            with _torch_load(weights_only=True):
+                return original(path, *args, **kwargs)
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UsageError(
@@ -98,30 +120,173 @@ def _check_sums(path: str) -> None:
             raise ValueError(f"the checksum of {bad} is wrong")
 
 
+def _checkpoints_are_replaced_whole() -> None:
+    """fairseq copies checkpoint_last.pt and checkpoint_best.pt over the old ones in place, and after a full disk goes on
+    writing behind the broken part. A file takes its name only when it is complete and on disk.
+    Test: test_compat.py, benchmarks/kill_and_resume.py.
+    """
+
+    @_patch(PathManager, "copy")
+    def copy(original, src_path, dst_path, overwrite=False):
+        return _replaced(dst_path, lambda temporary: shutil.copyfile(src_path, temporary))
+
+    @_patch(checkpoint_utils, "torch_persistent_save")
+    def torch_persistent_save(original, obj, filename, async_write=False):
+        if async_write or not PathManager.supports_rename(filename):
+            return original(obj, filename, async_write=async_write)
+        return _replaced(filename, lambda temporary: torch.save(obj, temporary))
+
+
+def _replaced(path: str, write) -> str:
+    """Call `write` with a temporary name and give the file its own name at the end, or leave everything as it was."""
+    temporary = f"{path}.tmp"
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        with suppress(OSError):
+            os.remove(temporary)
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"cannot write checkpoint {path}: {reason}; earlier checkpoints are as they were. Make room (or choose "
+            "another --save-dir) and start the same command again"
+        ) from error
+    return path
+
+
+def _streams_are_gathered_for_checkpoints() -> None:
+    """Only rank 0 asks the epoch iterator for its state; here every rank is still at hand to send its lanes.
+    Test: test_workers.py.
+    """
+
+    @_patch(checkpoint_utils, "save_checkpoint")
+    def save_checkpoint(original, cfg, trainer, epoch_itr, val_loss):
+        if not cfg.no_save and hasattr(epoch_itr, "gather_state"):
+            workers = trainer.data_parallel_world_size
+            group = trainer.data_parallel_process_group if workers > 1 else None
+            epoch_itr.gather_state(workers, trainer.data_parallel_rank, group)
+        return original(cfg, trainer, epoch_itr, val_loss)
+
+
+def _checkpoints_reach_every_worker() -> None:
+    """Rank 0 sends the checkpoint it has read to the others, through a torch.load that since torch 2.6 refuses the
+    configuration in it. It comes from our own rank 0, in memory. Test: test_workers.py.
+    """
+
+    @_patch(distributed_utils, "_broadcast_object_slow")
+    def _broadcast_object_slow(original, *args, **kwargs):
+        with _torch_load(weights_only=False):
+            return original(*args, **kwargs)
+
+
+def _starts_as_asked() -> None:
+    """Before training starts: torchrun works on CPU too (fairseq starts independent runs that overwrite each other),
+    --bf16 does not ask for a TPU, and what cannot work is refused in one line.
+    Test: test_workers.py, test_precision.py, test_bad_input.py.
+    """
+
+    @_patch(distributed_utils, "call_main")
+    def call_main(original, cfg, main, **kwargs):
+        training = main.__module__.endswith("train")
+        workers = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+        if workers > 1 and not training:
+            raise UsageError(
+                "fairseq's evaluation tools run in one process: start them without torchrun, and split the work with "
+                "--num-shards and --shard-id"
+            )
+        if training and cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
+            raise UsageError("give the number of lanes on each worker with --batch-size")
+        if cfg.common.bf16 and cfg.common.tpu and importlib.util.find_spec("torch_xla") is None:
+            cfg.common.tpu = cfg.distributed_training.tpu = False
+        distributed = cfg.distributed_training
+        if training and getattr(OPTIMIZER_REGISTRY.get(cfg.optimizer._name), "never_flat", False):
+            _refuse_flat_parameters(distributed.ddp_backend)
+        if workers > 1 and cfg.common.cpu and distributed.distributed_init_method is None:
+            distributed.distributed_world_size = workers
+            distributed.distributed_rank = int(os.environ["RANK"])
+            distributed.device_id = int(os.environ.get("LOCAL_RANK", 0))
+            distributed.distributed_init_method = "env://"
+            distributed.distributed_no_spawn = True
+            distributed.distributed_backend = "gloo"
+            distributed.ddp_backend = "legacy_ddp"
+        return original(cfg, main, **kwargs)
+
+    @_patch(Trainer, "_build_optimizer")
+    def _build_optimizer(original, self):
+        if getattr(OPTIMIZER_REGISTRY.get(self.cfg.optimizer._name), "never_flat", False):
+            _refuse_flat_parameters(self.cfg.distributed_training.ddp_backend)
+        return original(self)
+
+
+def _refuse_flat_parameters(ddp_backend: str) -> None:
+    if ddp_backend == "fully_sharded":
+        raise UsageError(
+            "--ddp-backend fully_sharded flattens parameters, and lamb_min_trust takes norms of each tensor: use "
+            "--ddp-backend legacy_ddp or c10d"
+        )
+
+
 def _lamb_is_never_flattened() -> None:
     """`--fp16` flattens all parameters into one buffer, for which LAMB's norms are another algorithm. fairseq only
     refuses, after building the buffer; where the optimizer declares that it takes no flat parameters, keep tensors.
+    The optimizer is also told that it holds master weights, which nothing else saves. Test: test_precision.py.
     """
 
     @_patch(FP16Optimizer, "build_optimizer")
     def build_optimizer(original, cfg, params, **kwargs):
         name = cfg.optimizer if isinstance(cfg.optimizer, str) else getattr(cfg.optimizer, "_name", None)
-        optimizer = OPTIMIZER_REGISTRY.get(name)
-        if getattr(optimizer, "never_flat", False) and not cfg.common.fp16_no_flatten_grads:
+        never_flat = getattr(OPTIMIZER_REGISTRY.get(name), "never_flat", False)
+        if never_flat and not cfg.common.fp16_no_flatten_grads:
             logger.info(f"{name} takes norms of each tensor: as with --fp16-no-flatten-grads")
             cfg.common.fp16_no_flatten_grads = True
-        return original(cfg, params, **kwargs)
+        optimizer = original(cfg, params, **kwargs)
+        if never_flat:
+            optimizer.fp32_optimizer.parameters_are_masters = True
+        return optimizer
+
+
+def _failed_updates_say_where() -> None:
+    """fairseq drops the chunk of an update that runs out of memory and goes on, which tears a stream; and it does not
+    say where a NaN came from. Stop with the update, the chunk and the byte; the last checkpoint is still good.
+    Test: test_resume.py.
+    """
+
+    @_patch(Trainer, "train_step")
+    def train_step(original, self, samples, raise_oom=False):
+        streams = [sample["net_input"].get("stream") for sample in samples if sample and "net_input" in sample]
+        if not streams or streams[0] is None:
+            return original(self, samples, raise_oom)
+        place = (
+            f"update {self.get_num_updates() + 1:,} (chunk {streams[0].index + 1:,} of the epoch, its first lane at byte "
+            f"{streams[0].first_byte:,})"
+        )
+        advice = "the checkpoints are as they were; go on from the last one with"
+        try:
+            return original(self, samples, raise_oom=True)
+        except FloatingPointError as error:
+            raise UsageError(f"{place}: {error}; {advice} a lower --lr or --clip-norm") from error
+        except RuntimeError as error:
+            if "out of memory" not in str(error):
+                raise
+            raise UsageError(
+                f"{place}: out of memory; {advice} a smaller --batch-size (and --update-freq), a smaller "
+                "--tokens-per-sample, or --checkpoint-activations"
+            ) from error
 
 
 def _lstm_lm_checkpoints_load() -> None:
-    """Checkpoints of fairseq's older models hold an argparse.Namespace, which torch >= 2.6 refuses to unpickle with
-    `weights_only`. A Namespace is plain data.
+    """Checkpoints of fairseq's older models hold an argparse.Namespace, which torch refuses to unpickle with
+    `weights_only`. A Namespace is plain data. Test: test_bytes_in_bits_out.py.
     """
     torch.serialization.add_safe_globals([Namespace])
 
 
 def _no_warning_flood() -> None:
-    """fairseq calls parts of torch and hydra that warn about their future at every start; nothing a user can act on."""
+    """fairseq calls parts of torch and hydra that warn about their future at every start; nothing a user can act on.
+    Test: test_bytes_in_bits_out.py.
+    """
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"fairseq\.")
     for message in (
         r"\s*hydra\.experimental",
@@ -135,7 +300,12 @@ def _no_warning_flood() -> None:
 
 def apply() -> None:
     """Apply every patch, once a process."""
-    _checkpoints_load_in_one_line()
+    _checkpoints_load_safely_and_in_one_line()
+    _checkpoints_are_replaced_whole()
+    _streams_are_gathered_for_checkpoints()
+    _checkpoints_reach_every_worker()
+    _starts_as_asked()
     _lamb_is_never_flattened()
+    _failed_updates_say_where()
     _lstm_lm_checkpoints_load()
     _no_warning_flood()

@@ -83,15 +83,23 @@ def merge_ranges(ranges: Sequence[Tuple[int, int]]) -> np.ndarray:
     return np.array(merged, dtype=np.int64).reshape(-1, 2)
 
 
-def training_lanes(ranges: np.ndarray, lanes: int, lead: int = 0) -> LanePlan:
-    """Lane b is the b-th run of ⌊U / G⌋ of the U bytes in `ranges`; fewer than G bytes at the end are left out.
+def training_lanes(total: int, lanes: int) -> LanePlan:
+    """Lane b is the b-th run of ⌊N / G⌋ bytes; fewer than G bytes at the end are left out.
 
-    Spec: "Published training recipe". `lead` must not reach before the file's first byte.
+    Spec: "Published training recipe".
     """
-    ranges = np.asarray(ranges, dtype=np.int64).reshape(-1, 2)
-    length = int((ranges[:, 1] - ranges[:, 0]).sum()) // lanes
+    length = total // lanes
     numbers = np.arange(lanes, dtype=np.int64)
-    return LanePlan(ranges, numbers * length, np.full(lanes, length), np.full(lanes, lead))
+    whole = np.array([[0, total]], dtype=np.int64)
+    return LanePlan(whole, numbers * length, np.full(lanes, length), np.zeros(lanes, dtype=np.int64))
+
+
+def remaining_lanes(ranges: np.ndarray, lanes: int, lead: int) -> LanePlan:
+    """Cut the U bytes in `ranges` into lanes of ⌈U / G⌉ or ⌊U / G⌋: none is left out. Each reads `lead` bytes before."""
+    ranges = np.asarray(ranges, dtype=np.int64).reshape(-1, 2)
+    total = int((ranges[:, 1] - ranges[:, 0]).sum())
+    scored = np.full(lanes, total // lanes) + (np.arange(lanes) < total % lanes)
+    return LanePlan(ranges, np.cumsum(scored) - scored, scored, np.full(lanes, lead))
 
 
 def evaluation_lanes(total: int, lanes: int, context: int = 0) -> LanePlan:

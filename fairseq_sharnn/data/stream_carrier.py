@@ -1,7 +1,7 @@
 """The one place that keeps stream state between two calls of a model."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict
+from typing import Any, Callable, Dict, Iterator, Optional
 from weakref import WeakKeyDictionary
 
 
@@ -16,6 +16,10 @@ class StreamCarrier:
     def __init__(self):
         self._before: WeakKeyDictionary[Any, Dict[int, Any]] = WeakKeyDictionary()
         self._update = None
+        self._restored: Optional[Dict] = None
+        self._restored_chunk: Optional[int] = None
+        self._rebuild_chunk: Optional[int] = None
+        self._rebuild_from: Optional[Callable[[], Iterator]] = None
 
     def begin_update(self, number: int) -> None:
         """Tell that the chunks that follow belong to update `number`; a repeated update begins with the same number."""
@@ -29,6 +33,10 @@ class StreamCarrier:
     def before(self, model: Any, chunk: int) -> Any:
         """State of `model` before `chunk`. Raises RuntimeError when the chunks before were not run."""
         states = self._before.get(model, {})
+        if chunk not in states and chunk == self._restored_chunk:
+            self._before.setdefault(model, {})[chunk] = model.restore_stream_state(self._restored)
+            self._restored = self._restored_chunk = None
+            states = self._before[model]
         if chunk not in states:
             raise RuntimeError(f"chunk {chunk} of a stream came after {sorted(states) or 'nothing'}: chunks were lost")
         return states[chunk]
@@ -41,19 +49,49 @@ class StreamCarrier:
             for old in [number for number in states if number < chunk - 1]:
                 del states[old]
 
+    def saved(self, chunk: int) -> Optional[Dict]:
+        """State before `chunk` as plain tensors on CPU, for a checkpoint; None where no model has run up to there."""
+        if chunk == self._restored_chunk:
+            return self._restored
+        for states in self._before.values():
+            if chunk in states:
+                return states[chunk].to_dict()
+        return None
+
+    def restore(self, chunk: int, saved: Dict) -> None:
+        """Begin with chunk `chunk`, from a saved state."""
+        self._restored, self._restored_chunk = saved, chunk
+
+    def rebuild(self, chunk: int, inputs: Callable[[], Iterator]) -> None:
+        """Begin with chunk `chunk`, whose state is to be rebuilt by running a model over `inputs` [B, n] each."""
+        self._rebuild_chunk, self._rebuild_from = chunk, inputs
+
+    def inputs_to_rebuild(self, chunk: int) -> Optional[Iterator]:
+        """What a model must read to have a state before `chunk`; None where there is nothing to rebuild. Once."""
+        if chunk != self._rebuild_chunk:
+            return None
+        inputs, self._rebuild_chunk, self._rebuild_from = self._rebuild_from(), None, None
+        return inputs
+
+    def adopt(self, other: "StreamCarrier", other_chunk: int, chunk: int) -> None:
+        """Take the states before `other_chunk` in another carrier as those before `chunk` here."""
+        for model, states in other._before.items():
+            self._before.setdefault(model, {})[chunk] = states[other_chunk]
+
 
 @dataclass
 class StreamChunk:
     """What a sample tells a streaming model: its place in the stream, and where the state is kept.
 
     index: number of the chunk in this pass. fresh: the lanes start empty here. training: all chunks of an update may
-    be run again; elsewhere only the newest.
+    be run again; elsewhere only the newest. first_byte: where in the file this worker's first lane is.
     """
 
     index: int
     fresh: bool
     carrier: StreamCarrier = field(default_factory=StreamCarrier)
     training: bool = False
+    first_byte: int = 0
 
     def state(self, model: Any) -> Any:
         """State of `model` before this chunk; None where the lanes start."""

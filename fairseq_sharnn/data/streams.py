@@ -1,6 +1,6 @@
 """Truncated BPTT: chunks of lanes, in order, with state carried from one to the next."""
 
-from typing import Callable, Dict, Iterator
+from typing import Callable, Dict, Iterator, Tuple
 
 import numpy as np
 import torch
@@ -16,43 +16,61 @@ from fairseq_sharnn.data.stream_carrier import StreamCarrier, StreamChunk
 class StreamDataset(torch.utils.data.Dataset):
     """Item k is chunk k of one worker's lanes: a pure function of k, for any loader process.
 
-    ends: column at which each chunk ends. lanes: which of the plan's lanes this worker reads.
+    ends: column at which each chunk ends. lanes: which of the plan's lanes this worker reads. first_column: where
+    chunk 0 begins; what is before only warms the state.
     """
 
-    def __init__(self, corpus: ByteCorpus, dictionary: ByteDictionary, plan: LanePlan, ends: np.ndarray, lanes: slice):
+    def __init__(
+        self,
+        corpus: ByteCorpus,
+        dictionary: ByteDictionary,
+        plan: LanePlan,
+        ends: np.ndarray,
+        lanes: slice,
+        first_column: int = 0,
+    ):
         self.corpus = corpus
         self.dictionary = dictionary
         self.plan = plan
         self.ends = ends
         self.lanes = lanes
+        self.first_column = first_column
 
     def __len__(self) -> int:
         return len(self.ends)
 
-    def columns(self, index: int):
+    def columns(self, index: int) -> Tuple[int, int]:
         """First and last-plus-one column of chunk `index`."""
-        return (int(self.ends[index - 1]) if index > 0 else 0), int(self.ends[index])
+        return (int(self.ends[index - 1]) if index > 0 else self.first_column), int(self.ends[index])
 
     def __getitem__(self, index: int) -> Dict:
-        position, scored = self.plan.targets(self.lanes, *self.columns(index))
+        return self._sample(*self.columns(index), index)
+
+    def _sample(self, start: int, stop: int, index: int) -> Dict:
+        position, scored = self.plan.targets(self.lanes, start, stop)
         lanes = np.arange(self.plan.lanes)[self.lanes]
         sample = make_sample(self.corpus, self.dictionary, lanes, position, scored)
-        sample["net_input"]["stream"] = {"index": index, "fresh": index == 0}
+        fresh = index == 0 and self.first_column == 0
+        sample["net_input"]["stream"] = {"index": index, "fresh": fresh, "first_byte": int(position[0, 0])}
         return sample
+
+    def before(self, index: int, rows: int, length: int) -> Iterator[torch.Tensor]:
+        """Input tokens [B, n] of the `rows` columns before chunk `index` (fewer at the start), `length` at a time."""
+        stop = self.columns(index)[0]
+        for start in range(max(0, stop - rows), stop, length):
+            yield self._sample(start, min(start + length, stop), index)["net_input"]["src_tokens"]
 
 
 class StreamIterator(iterators.EpochBatchIterator):
     """fairseq's epoch iterator over streams: every worker reads every chunk, each its own lanes.
 
     So all workers have the same number of chunks and of columns in each. The iterator owns the position in the stream
-    and the carrier of the state; a new pass makes both afresh.
-
-    Args:
-        make_dataset: makes this worker's chunks for an epoch.
-        training: these are chunks to train on.
+    and the carrier of the state; a new pass makes both afresh. This one makes evaluating passes.
     """
 
-    def __init__(self, make_dataset: Callable[[int], StreamDataset], epoch: int, num_workers: int, training: bool):
+    training = False
+
+    def __init__(self, make_dataset: Callable[[int], StreamDataset], epoch: int, num_workers: int):
         super().__init__(
             dataset=make_dataset(epoch),
             collate_fn=None,
@@ -63,7 +81,6 @@ class StreamIterator(iterators.EpochBatchIterator):
         )
         self._make_dataset = make_dataset
         self._dataset_epoch = epoch
-        self._training = training
         self.carrier = StreamCarrier()
 
     @property
@@ -84,7 +101,7 @@ class StreamIterator(iterators.EpochBatchIterator):
         if offset > 0 and offset >= len(self.dataset):
             return None
         self.carrier = StreamCarrier()
-        chunks = _Chunks(self.dataset, offset, self.num_workers, self.carrier, self._training)
+        chunks = _Chunks(self.dataset, offset, self.num_workers, self.carrier, self.training)
         return iterators.CountingIterator(chunks, start=offset)
 
 

@@ -16,6 +16,7 @@ from fairseq.modules import LayerNorm
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.modules.attention import parse_attention_layers
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
+from fairseq_sharnn.modules.stream_state import StreamState
 
 # No limit: the model has no positions, and fairseq only ever compares against this.
 _ANY_LENGTH = 1_000_000_000
@@ -165,6 +166,10 @@ class SHARNNDecoder(FairseqIncrementalDecoder):
             if stream is not None:
                 stream.keep(self, state)
         return self.output_layer(features.transpose(0, 1)), {"attn": None}
+
+    def restore_stream_state(self, saved) -> StreamState:
+        """The state that a checkpoint holds, on the model's device."""
+        return StreamState.from_dict(saved, self.network.embed.weight.device)
 
     def _extend(self, tokens, incremental_state):
         """Run the tokens behind those already consumed; with nothing new by count, the last column is the new one."""

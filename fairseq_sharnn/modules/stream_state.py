@@ -1,7 +1,7 @@
 """What is carried from one chunk of a stream to the next: the LSTM state and the attention memory, per layer."""
 
 from dataclasses import dataclass, replace
-from typing import Callable, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -37,6 +37,21 @@ class Memory:
 
     def __len__(self) -> int:
         return self._stop - self._start
+
+    def to_dict(self) -> Dict:
+        """The rows, and where they lie in their buffer: on CPU the last bit of a product can depend on that."""
+        rows = self.rows.cpu().clone(memory_format=torch.contiguous_format)
+        return {"rows": rows, "start": self._start, "capacity": self._buffer.rows.size(1)}
+
+    @classmethod
+    def from_dict(cls, saved: Dict, device: torch.device) -> "Memory":
+        rows, start = saved["rows"], saved["start"]
+        buffer = _RowBuffer(
+            torch.empty((rows.size(0), saved["capacity"], rows.size(2)), dtype=rows.dtype, device=device)
+        )
+        buffer.filled = start + rows.size(1)
+        buffer.rows[:, start : buffer.filled] = rows.to(device)
+        return cls(buffer, start, buffer.filled)
 
     @property
     def rows(self) -> Tensor:
@@ -110,6 +125,56 @@ class StreamState:
     def to(self, *args, **kwargs) -> "StreamState":
         """Move or cast every tensor, as `torch.Tensor.to` does."""
         return self.map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def to_dict(self) -> Dict:
+        """Plain tensors on CPU, in the type they were computed in, for a checkpoint."""
+        return {
+            "layers": [
+                {
+                    "hidden": layer.hidden.cpu().clone(),
+                    "cell": layer.cell.cpu().clone(),
+                    "memory": None if layer.memory is None else layer.memory.to_dict(),
+                }
+                for layer in self.layers
+            ]
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Dict, device: torch.device) -> "StreamState":
+        """The state that `to_dict` saved, on `device`."""
+        return cls(
+            tuple(
+                LayerState(
+                    layer["hidden"].to(device),
+                    layer["cell"].to(device),
+                    None if layer["memory"] is None else Memory.from_dict(layer["memory"], device),
+                )
+                for layer in saved["layers"]
+            )
+        )
+
+
+def join_saved(parts: List[Any]) -> Any:
+    """Put saved states (`to_dict`) of several workers' lanes together, in the workers' order."""
+    first = parts[0]
+    if torch.is_tensor(first):
+        return torch.cat(parts)
+    if isinstance(first, dict):
+        return {key: join_saved([part[key] for part in parts]) for key in first}
+    if isinstance(first, list):
+        return [join_saved(list(items)) for items in zip(*parts)]
+    return first
+
+
+def slice_saved(saved: Any, lanes: slice) -> Any:
+    """Some lanes of a saved state (`to_dict`)."""
+    if torch.is_tensor(saved):
+        return saved[lanes]
+    if isinstance(saved, dict):
+        return {key: slice_saved(value, lanes) for key, value in saved.items()}
+    if isinstance(saved, list):
+        return [slice_saved(item, lanes) for item in saved]
+    return saved
 
 
 def empty_memory(lanes: int, width: int, like: Tensor) -> Memory:

@@ -4,6 +4,7 @@ import ast
 from dataclasses import dataclass, field
 from typing import Any, List, Tuple
 
+import torch
 from fairseq.dataclass import FairseqDataclass
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
@@ -40,6 +41,10 @@ class FairseqLambMinTrust(FairseqOptimizer):
     """LambMinTrust under fairseq's trainer. Its norms are per tensor, so parameters must not be flattened."""
 
     never_flat = True
+    # Set (compat.py) where fairseq hands over float32 copies of half-precision parameters, which it never saves.
+    parameters_are_masters = False
+    # torch's GradScaler leaves the gradients of such an optimizer alone: see `step`.
+    _step_supports_amp_scaling = True
 
     def __init__(self, cfg: LambMinTrustConfig, params):
         super().__init__(cfg)
@@ -67,3 +72,30 @@ class FairseqLambMinTrust(FairseqOptimizer):
     @property
     def supports_memory_efficient_fp16(self):
         return True
+
+    def step(self, closure=None, scale=1.0, groups=None):
+        """Update the parameters, unless the loss scaler of --amp found an overflow.
+
+        fairseq's AMP optimizer unscales the gradients when it clips them, and then has the scaler unscale them once more
+        in front of the step, under another object's name. LAMB's ε notices; so the second time is declined here.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is None or found_inf.item() == 0:
+            super().step(closure, scale, groups)
+
+    def state_dict(self):
+        """The optimizer's state, and the float32 master weights where fairseq trains in half precision."""
+        state = super().state_dict()
+        if self.parameters_are_masters:
+            state["masters"] = [parameter.detach() for parameter in self.params]
+        return state
+
+    def load_state_dict(self, state_dict, optimizer_overrides=None):
+        """Load a state; master weights in it replace the ones that were rounded to half precision."""
+        masters = state_dict.get("masters")
+        rest = {name: value for name, value in state_dict.items() if name != "masters"}
+        super().load_state_dict(rest, optimizer_overrides)
+        if masters is not None and self.parameters_are_masters:
+            with torch.no_grad():
+                for parameter, master in zip(self.params, masters):
+                    parameter.copy_(master)

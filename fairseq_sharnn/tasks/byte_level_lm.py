@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Dict, Optional
 
+import torch
 from fairseq import utils
 from fairseq.data import iterators
 from fairseq.dataclass import FairseqDataclass
@@ -13,9 +14,12 @@ from omegaconf import II
 from fairseq_sharnn.data.blocks import BlockDataset, batches_in_order, shuffled_batches
 from fairseq_sharnn.data.byte_corpus import ByteCorpus, split_path
 from fairseq_sharnn.data.byte_dictionary import ByteDictionary
-from fairseq_sharnn.data.lanes import chunk_ends, evaluation_lanes, training_lanes
+from fairseq_sharnn.data.lanes import chunk_ends, evaluation_lanes
 from fairseq_sharnn.data.sentences import sentence_dataset
+from fairseq_sharnn.data.stream_carrier import StreamCarrier, StreamChunk
+from fairseq_sharnn.data.stream_plan import TrainingPlan
 from fairseq_sharnn.data.streams import StreamDataset, StreamIterator
+from fairseq_sharnn.data.training_stream import TrainingStream
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.tasks.metrics import log_bits_per_byte
 
@@ -38,6 +42,10 @@ class ByteLevelLMConfig(FairseqDataclass):
     add_bos_token: bool = field(default=False, metadata={"help": "not used: streams start from </s>"})
     max_target_positions: Optional[int] = field(
         default=None, metadata={"help": "longest window of a stateless model (default: --tokens-per-sample)"}
+    )
+    no_save_stream_state: bool = field(
+        default=False,
+        metadata={"help": "leave LSTM state and memory out of checkpoints; a resume rebuilds them by reading back"},
     )
     seed: int = II("common.seed")
 
@@ -170,13 +178,20 @@ class ByteLevelLMTask(FairseqTask):
             )
         mine = slice(shard_id * lanes, (shard_id + 1) * lanes)
 
-        def make_dataset(epoch: int) -> StreamDataset:
-            plan = training_lanes([[0, len(corpus)]], together) if training else None
-            plan = plan or evaluation_lanes(len(corpus), together, context)
-            jitter = (self.cfg.seed, epoch) if training and not self.cfg.no_bptt_jitter else None
-            return StreamDataset(corpus, self.dictionary, plan, chunk_ends(plan.columns, length, jitter), mine)
+        if not training:
+            plan = evaluation_lanes(len(corpus), together, context)
+            chunks = StreamDataset(corpus, self.dictionary, plan, chunk_ends(plan.columns, length, None), mine)
+            return StreamIterator(lambda epoch: chunks, epoch, num_workers)
 
-        return StreamIterator(make_dataset, epoch, num_workers, training)
+        def make_plan(epoch: int) -> TrainingPlan:
+            jitter = None if self.cfg.no_bptt_jitter else (self.cfg.seed, epoch)
+            whole = ((0, len(corpus)),)
+            return TrainingPlan(whole, together, length, jitter, 0, len(corpus), corpus.fingerprint())
+
+        keep_state = not self.cfg.no_save_stream_state
+        return TrainingStream(
+            corpus, self.dictionary, make_plan, mine, self.context_length, keep_state, epoch, num_workers
+        )
 
     def _blocks(
         self, corpus, length, size, context, training, num_shards, shard_id, num_workers, epoch
@@ -210,7 +225,21 @@ class ByteLevelLMTask(FairseqTask):
         stream = sample["net_input"].get("stream")
         if stream is not None:
             stream.carrier.begin_update(update_num)
+            self._rebuild_state(stream, model, sample["net_input"]["src_tokens"].device)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    @staticmethod
+    def _rebuild_state(stream: StreamChunk, model, device) -> None:
+        """After a resume in other lanes: run the model, without gradient and dropout, over what comes before."""
+        inputs = stream.carrier.inputs_to_rebuild(stream.index)
+        if inputs is None:
+            return
+        model.eval()
+        scratch, index = StreamCarrier(), 0
+        with torch.no_grad():
+            for index, tokens in enumerate(inputs):
+                model(tokens.to(device), src_lengths=None, stream=StreamChunk(index, index == 0, scratch))
+        stream.carrier.adopt(scratch, index + 1, stream.index)
 
     def reduce_metrics(self, logging_outputs, criterion) -> None:
         super().reduce_metrics(logging_outputs, criterion)

@@ -10,6 +10,7 @@ from fairseq_sharnn.data.lanes import (
     fixed_chunks,
     jittered_chunks,
     merge_ranges,
+    remaining_lanes,
     training_lanes,
 )
 
@@ -57,7 +58,7 @@ def test_evaluation_scores_every_byte_once_in_order_after_its_context(total, lan
 def test_training_reads_consecutive_runs_and_leaves_out_less_than_a_byte_per_lane(total, lanes, length, seed):
     if total < lanes:
         return
-    plan = training_lanes([[0, total]], lanes)
+    plan = training_lanes(total, lanes)
     ends = chunk_ends(plan.columns, length, (seed, 1))
     columns = np.concatenate([plan.targets(slice(None), a, b)[0] for a, b in zip([0, *ends[:-1]], ends)], axis=1)
     run = total // lanes
@@ -98,30 +99,30 @@ def test_chunk_lengths_follow_seed_and_epoch_alone():
 def test_what_is_unread_can_be_cut_into_other_lanes(data):
     """Stop anywhere, cut the rest into other lanes, again and again: every byte is read once."""
     total = data.draw(st.integers(20, 300))
-    plan = training_lanes([[0, total]], data.draw(st.integers(1, 6)))
-    kept = plan.columns * plan.lanes
+    plan = training_lanes(total, data.draw(st.integers(1, 6)))
+    everything = plan.columns * plan.lanes
     read = []
-    for _ in range(3):
+    for _ in range(4):
         stop = data.draw(st.integers(0, plan.columns))
         position, scored = plan.targets(slice(None), 0, stop)
-        assert (position[scored] < total).all()
         read += position[scored].tolist()
         left = plan.unread(stop)
         size = int((left[:, 1] - left[:, 0]).sum())
         lanes = data.draw(st.integers(1, 6))
-        if size < lanes:
+        if size == 0:
             break
         lead = data.draw(st.integers(0, int(left[0, 0])))
-        plan = training_lanes(left, lanes, lead)
-        kept -= size % lanes
-    position, scored = plan.targets(slice(None), 0, plan.columns)
-    warm = position[~scored & (position != EXHAUSTED)]
-    assert ((warm >= 0) & (warm < total)).all()
-    assert len(set(read)) == len(read)
+        plan = remaining_lanes(left, lanes, lead)
+    else:
+        position, scored = plan.targets(slice(None), 0, plan.columns)
+        read += position[scored].tolist()
+        warm = position[~scored & (position != EXHAUSTED)]
+        assert ((warm >= 0) & (warm < total)).all()
+    assert sorted(read) == list(range(everything))
 
 
 def test_lead_is_the_bytes_just_before():
-    plan = training_lanes([[5, 8], [20, 25]], 2, lead=3)
+    plan = remaining_lanes([[5, 8], [20, 25]], 2, lead=3)
     position, scored = plan.targets(slice(None), 0, plan.columns)
     assert position.tolist() == [[2, 3, 4, 5, 6, 7, 20], [18, 19, 20, 21, 22, 23, 24]]
     assert scored.tolist() == [[False] * 3 + [True] * 4] * 2

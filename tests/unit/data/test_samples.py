@@ -87,12 +87,12 @@ def test_shuffled_batches_hold_every_block_once(blocks, size, seed, epoch):
 @pytest.mark.parametrize("loaders", [0, 2])
 def test_iterator_yields_chunks_in_order_with_one_carrier_a_pass(tmp_path, loaders):
     corpus = corpus_of(tmp_path, bytes(range(100)))
-    plan = training_lanes([[0, 100]], 2)
+    plan = training_lanes(100, 2)
 
     def make(epoch):
         return streams(corpus, plan, 10, slice(0, 2), (1, epoch))
 
-    iterator = StreamIterator(make, 1, loaders, training=True)
+    iterator = StreamIterator(make, 1, loaders)
     first = list(iterator.next_epoch_itr())
     assert [sample["net_input"]["stream"].index for sample in first] == list(range(len(first)))
     assert [sample["net_input"]["stream"].fresh for sample in first] == [True] + [False] * (len(first) - 1)
@@ -107,9 +107,7 @@ def test_iterator_yields_chunks_in_order_with_one_carrier_a_pass(tmp_path, loade
 
 def test_a_later_start_skips_chunks(tmp_path):
     corpus = corpus_of(tmp_path, bytes(range(100)))
-    iterator = StreamIterator(
-        lambda epoch: streams(corpus, training_lanes([[0, 100]], 2), 10, slice(0, 2)), 1, 0, training=True
-    )
+    iterator = StreamIterator(lambda epoch: streams(corpus, training_lanes(100, 2), 10, slice(0, 2)), 1, 0)
     iterator.load_state_dict({"version": 2, "epoch": 1, "iterations_in_epoch": 3, "shuffle": True})
     rest = iterator.next_epoch_itr()
     assert rest.n == 3 and len(rest) == 5
