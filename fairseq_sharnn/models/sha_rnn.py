@@ -49,6 +49,9 @@ class SHARNNConfig(FairseqDataclass):
         default=None, metadata={"help": "dropout on the Boom layers' activations (default: --dropout)"}
     )
     dropconnect: float = field(default=0.0, metadata={"help": "dropout on the LSTMs' hidden-to-hidden weights"})
+    checkpoint_activations: bool = field(
+        default=False, metadata={"help": "compute activations again in the backward pass instead of keeping them"}
+    )
 
 
 def sizes_of(cfg: SHARNNConfig, vocab: int) -> SHARNNSizes:
@@ -110,6 +113,8 @@ class SHARNNLanguageModel(FairseqLanguageModel):
         dictionary = task.target_dictionary
         layer_norm = partial(LayerNorm, export=False)
         network = SHARNN(sizes_of(cfg, len(dictionary)), rates_of(cfg), layer_norm)
+        for block in network.blocks:
+            block.checkpoint_activations = cfg.checkpoint_activations
         return cls(SHARNNDecoder(dictionary, network))
 
     @classmethod

@@ -9,7 +9,6 @@ from torch.autograd.function import once_differentiable
 
 from fairseq_sharnn.modules.dropout import check_rate, dropout, keep_mask, keep_scale
 from fairseq_sharnn.modules.overparameterized import OverparameterizedVector
-from fairseq_sharnn.modules.stream_state import Memory
 
 LayerNormFactory = Callable[..., nn.Module]
 
@@ -48,30 +47,30 @@ class _AttendMemory(torch.autograd.Function):
                     values = keys * value_mask[:, :, columns]
                     mixed = torch.bmm(attention * score_mask, values)
                     out[group.start : group.stop, :, columns] = mixed.mul_(scale * scale)
-                    saved.append((attention, score_mask, value_mask))
+                    saved += (attention, score_mask, value_mask)
                 else:
                     out[group.start : group.stop, :, columns] = torch.bmm(attention, keys)
-                    saved.append((attention, None, None))
+                    saved += (attention, None, None)
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
             # The memory's buffer grows behind these rows while the graph lives; they themselves never change.
-            ctx.memory, ctx.saved, ctx.heads, ctx.dropout_scale = memory, saved, heads, scale
-            ctx.save_for_backward(query)
+            ctx.memory, ctx.heads, ctx.dropout_scale = memory, heads, scale
+            ctx.save_for_backward(query, *saved)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        (query,) = ctx.saved_tensors
+        query, *saved = ctx.saved_tensors
         memory, heads, scale = ctx.memory, ctx.heads, ctx.dropout_scale
         lanes, length, width = query.shape
         rows, head_width = memory.size(1), width // heads
         past = rows - length
         query_grad = torch.empty_like(query, memory_format=torch.contiguous_format)
         chunk_grad = torch.empty_like(query_grad)
-        saved = iter(ctx.saved)
+        saved = iter(saved)
         for group in _lane_groups(lanes, length * rows, query.device):
             for head in range(heads):
-                attention, score_mask, value_mask = next(saved)
+                attention, score_mask, value_mask = next(saved), next(saved), next(saved)
                 columns = slice(head * head_width, (head + 1) * head_width)
                 keys = memory[group.start : group.stop, :, columns]
                 upstream = grad[group.start : group.stop, :, columns]
@@ -92,7 +91,7 @@ class _AttendMemory(torch.autograd.Function):
                     score_grad[:, :, past:].transpose(1, 2), query[group.start : group.stop, :, columns]
                 )
                 chunk_grad[group.start : group.stop, :, columns] = value_grad.add_(key_grad)
-        ctx.saved = ctx.memory = None
+        ctx.memory = None
         return query_grad, chunk_grad, None, None, None
 
 
@@ -142,19 +141,17 @@ class MemoryAttention(nn.Module):
         self.key_gate = nn.Parameter(torch.zeros(width))
         self.value = OverparameterizedVector(width)
 
-    def forward(self, h: Tensor, m: Tensor, memory: Memory, context: int) -> Tuple[Tensor, Memory]:
-        """Attend from h [T, B, D] over `memory` and this chunk's rows m [T, B, D], of which at most `context` are seen.
+    def forward(self, h: Tensor, m: Tensor, rows: Tensor) -> Tensor:
+        """Attend from h [T, B, D] over `rows` [B, S + T, D]: memory, and this chunk's m [T, B, D] as the last T.
 
-        Returns the attention's output [T, B, D] and the memory with m added, cut to its newest `context` rows.
+        m takes the gradient of its rows. Returns [T, B, D].
         """
         q = torch.sigmoid(self.query_gate) * self.ln_query(self.query(h))
         q = dropout(q, self.dropout, self.training)
         q = q * (torch.sigmoid(self.key_gate) * self.scale)
-        chunk = m.transpose(0, 1)  # [B, T, D]
-        memory = memory.extended(chunk, context)
         rate = self.dropout if self.training else 0.0
-        mixed = attend_memory(q.transpose(0, 1), chunk, memory.rows, self.heads, rate)
-        return mixed.transpose(0, 1) * self.value(), memory.last(context)
+        mixed = attend_memory(q.transpose(0, 1), m.transpose(0, 1), rows, self.heads, rate)
+        return mixed.transpose(0, 1) * self.value()
 
 
 def parse_attention_layers(text: str, layers: int) -> Tuple[int, ...]:

@@ -4,6 +4,7 @@ from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fairseq_sharnn.modules.attention import LayerNormFactory, MemoryAttention
 from fairseq_sharnn.modules.boom import Boom
@@ -24,7 +25,12 @@ class Block(nn.Module):
         dropout, attention_dropout, boom_dropout: rates after LSTM and sub-layers, inside attention, inside Boom.
         dropconnect: rate on the LSTM's hidden-to-hidden matrix, one mask a chunk.
         layer_norm: makes each LayerNorm (apex's fused one on CUDA, for instance).
+
+    Set `checkpoint_activations` to trade a second forward pass for memory. It goes around the two halves of a layer
+    but not around the memory between them, which must be written once.
     """
+
+    checkpoint_activations = False
 
     def __init__(
         self,
@@ -55,19 +61,36 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, LayerState]:
         """h: [T, B, D]; state: of the previous chunk, None where the streams start. Returns h and the new state."""
+        run = self._run_checkpointed if self.checkpoint_activations and torch.is_grad_enabled() else _run
+        h, m, hidden, cell = run(self._recurrent_half, h, state)
+        memory = rows = None
+        if self.attention is not None:
+            memory = empty_memory(m.size(1), m.size(2), m) if state is None else state.memory
+            memory = memory.extended(m.transpose(0, 1), self.context)
+            rows = memory.rows
+            memory = memory.last(self.context)
+        h = run(self._mixing_half, h, m, rows)
+        return h, LayerState(hidden.detach().squeeze(0), cell.detach().squeeze(0), memory)
+
+    def _recurrent_half(self, h: Tensor, state: Optional[LayerState]):
+        """Up to what goes into memory: the LSTM's output, the rows m [T, B, D] if the layer attends, hidden, cell."""
         h, (hidden, cell) = self._recur(self.ln_input(h), state)
         h = dropout(h, self.dropout, self.training)
-        memory = None
+        return h, None if self.attention is None else self.ln_memory(h), hidden, cell
+
+    def _mixing_half(self, h: Tensor, m: Optional[Tensor], rows: Optional[Tensor]) -> Tensor:
+        """Attention over rows [B, S + T, D], and Boom."""
         if self.attention is not None:
-            m = self.ln_memory(h)
             h = self.ln_query_input(h)
-            memory = empty_memory(h.size(1), h.size(2), m) if state is None else state.memory
-            attended, memory = self.attention(h, m, memory, self.context)
-            h = h + dropout(attended, self.dropout, self.training)
+            h = h + dropout(self.attention(h, m, rows), self.dropout, self.training)
         f = self.ln_boom_input(h)
         h = self.ln_boom_residual(h)
-        h = h + dropout(self.boom(f), self.dropout, self.training)
-        return h, LayerState(hidden.detach().squeeze(0), cell.detach().squeeze(0), memory)
+        return h + dropout(self.boom(f), self.dropout, self.training)
+
+    @staticmethod
+    def _run_checkpointed(half, *inputs):
+        """Keep the inputs alone and compute the rest again, with the same dropout masks, in the backward pass."""
+        return checkpoint(half, *inputs, use_reentrant=False)
 
     def _recur(self, x: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, Tuple[Tensor, Tensor]]:
         """Run the LSTM over x [T, B, D]; DropConnect draws one mask over the hidden-to-hidden matrix a call."""
@@ -85,3 +108,7 @@ class Block(nn.Module):
         weights = [self.lstm.weight_ih_l0, weight, self.lstm.bias_ih_l0, self.lstm.bias_hh_l0]
         out, hidden, cell = torch._VF.lstm(x, start, weights, True, 1, 0.0, self.training, False, False)
         return out, (hidden, cell)
+
+
+def _run(half, *inputs):
+    return half(*inputs)

@@ -166,3 +166,30 @@ def test_layer_norm_factory_makes_every_layer_norm():
 
     SHARNN(SHARNNSizes(20, 8, 16, 2, (0,), 1, 50), layer_norm=factory)
     assert made == [1e-12] * (3 * 2 + 3)
+
+
+def test_checkpointed_activations_give_the_same_gradients_with_less_kept():
+    sizes = SHARNNSizes(20, 16, 64, 3, (0, 1), 1, 200)
+    rates = SHARNNDropout(0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
+    tokens = torch.randint(0, 20, (2, 40, 3))
+    results, kept = [], []
+    for checkpointed in (False, True):
+        model = randomised(sizes, rates)
+        for block in model.blocks:
+            block.checkpoint_activations = checkpointed
+        _, state = model(tokens[0])
+        torch.manual_seed(5)
+        bytes_kept = 0
+
+        def pack(tensor):
+            nonlocal bytes_kept
+            bytes_kept += tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            features, _ = model(tokens[1], state)
+        features.pow(2).sum().backward()
+        results.append([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
+        kept.append(bytes_kept)
+    assert all(torch.equal(a, b) for a, b in zip(*results)) and len(results[0]) == len(results[1])
+    assert kept[1] < 0.6 * kept[0]
