@@ -134,7 +134,12 @@ def _checkpoints_are_replaced_whole() -> None:
     def torch_persistent_save(original, obj, filename, async_write=False):
         if async_write or not PathManager.supports_rename(filename):
             return original(obj, filename, async_write=async_write)
-        return _replaced(filename, lambda temporary: torch.save(obj, temporary))
+
+        def write(temporary: str) -> None:
+            with open(temporary, "wb") as file:  # through Python, whose errors say what is wrong
+                torch.save(obj, file)
+
+        return _replaced(filename, write)
 
 
 def _replaced(path: str, write) -> str:
@@ -196,8 +201,8 @@ def _starts_as_asked() -> None:
                 "fairseq's evaluation tools run in one process: start them without torchrun, and split the work with "
                 "--num-shards and --shard-id"
             )
-        if training and cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
-            raise UsageError("give the number of lanes on each worker with --batch-size")
+        if training:
+            _check_start(cfg)
         if cfg.common.bf16 and cfg.common.tpu and importlib.util.find_spec("torch_xla") is None:
             cfg.common.tpu = cfg.distributed_training.tpu = False
         distributed = cfg.distributed_training
@@ -218,6 +223,22 @@ def _starts_as_asked() -> None:
         if getattr(OPTIMIZER_REGISTRY.get(self.cfg.optimizer._name), "never_flat", False):
             _refuse_flat_parameters(self.cfg.distributed_training.ddp_backend)
         return original(self)
+
+
+def _check_start(cfg) -> None:
+    """Options and paths that fairseq answers with a traceback, or silently starts afresh on."""
+    if cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
+        raise UsageError("give the number of lanes on each worker with --batch-size")
+    checkpoint = cfg.checkpoint
+    if os.path.exists(checkpoint.save_dir) and not os.path.isdir(checkpoint.save_dir):
+        raise UsageError(f"--save-dir {checkpoint.save_dir} is a file: name a folder")
+    default = checkpoint.restore_file == "checkpoint_last.pt"
+    if not default and not PathManager.exists(checkpoint.restore_file):
+        raise UsageError(f"--restore-file {checkpoint.restore_file} does not exist")
+    first = not PathManager.exists(os.path.join(checkpoint.save_dir, "checkpoint_last.pt"))
+    pretrained = checkpoint.finetune_from_model
+    if pretrained is not None and first and not PathManager.exists(pretrained):
+        raise UsageError(f"--finetune-from-model {pretrained} does not exist")
 
 
 def _refuse_flat_parameters(ddp_backend: str) -> None:

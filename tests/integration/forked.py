@@ -4,6 +4,7 @@ A child runs the very `cli_main` that the console script starts; a real start co
 """
 
 import os
+import resource
 import sys
 import tempfile
 import traceback
@@ -13,8 +14,8 @@ from tests.conftest import RECIPE, USER_DIR, Finished
 MICRO_MODEL = "--arch sha_rnn --decoder-embed-dim 32 --boom-dim 64 --decoder-layers 2 --context-length 96".split()
 
 
-def run_forked(tool: str, *arguments) -> Finished:
-    """Run fairseq-TOOL in a forked child; returns exit code and output."""
+def run_forked(tool: str, *arguments, largest_file: int = 0) -> Finished:
+    """Run fairseq-TOOL in a forked child; returns exit code and output. largest_file: a quota, in bytes."""
     import fairseq_cli.eval_lm
     import fairseq_cli.train
     import fairseq_cli.validate
@@ -27,6 +28,8 @@ def run_forked(tool: str, *arguments) -> Finished:
         sys.stderr.flush()
         child = os.fork()
         if child == 0:
+            if largest_file:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
             _become(modules[tool].cli_main, [f"fairseq-{tool}", *map(str, arguments)], output)
         _, status = os.waitpid(child, 0)
         output.seek(0)
@@ -63,13 +66,14 @@ def _become(main, argv, output) -> None:
         os._exit(code)
 
 
-def train_forked(data, save_dir, *arguments, model=MICRO_MODEL, recipe=RECIPE) -> Finished:
+def train_forked(data, save_dir, *arguments, model=MICRO_MODEL, recipe=RECIPE, **options) -> Finished:
     return run_forked(
         "train",
         data,
         *["--user-dir", USER_DIR, "--task", "byte_level_lm", *model, *recipe],
         *["--tokens-per-sample", 32, "--batch-size", 4, "--cpu", "--log-format", "simple", "--max-update", 2],
         *["--save-dir", save_dir, *arguments],
+        **options,
     )
 
 

@@ -13,8 +13,8 @@ from typing import Callable, NamedTuple
 import pytest
 import torch
 
-from tests.conftest import ROOT, write_corpus
-from tests.integration.forked import eval_forked, train_forked
+from tests.conftest import ROOT, USER_DIR, write_corpus
+from tests.integration.forked import eval_forked, run_forked, train_forked
 
 DOCS = ROOT / "docs" / "bad-input.md"
 
@@ -43,6 +43,13 @@ def trains(*options):
 
 def resumes(*options, **model):
     return lambda world: train_forked(world.data, world.saved, "--max-update", 9, *options, **model)
+
+
+def trains_without_batch_size(world):
+    """As `trains`, with fairseq's `--batch-size` left out."""
+    model = ("--arch", "sha_rnn_tiny", "--optimizer", "lamb_min_trust", "--lr", 1e-3, "--cpu")
+    common = ("--user-dir", USER_DIR, "--task", "byte_level_lm", "--save-dir", world.saved.parent / "new")
+    return run_forked("train", world.data, *common, *model)
 
 
 def evaluates(*options):
@@ -91,6 +98,27 @@ def other_vocabulary(world):
     for name in ("decoder.network.embed.weight", "decoder.network.output_bias"):
         state["model"][name] = state["model"][name][:100].clone()
     torch.save(state, world.checkpoint)
+
+
+def broken_link(world):
+    (world.data / "train").unlink()
+    (world.data / "train").symlink_to(world.data / "gone")
+
+
+def save_dir_is_a_file(world):
+    (world.saved.parent / "new").write_bytes(b"a file")
+
+
+def stopped_in_mid_epoch(change):
+    """Train a few updates into `saved`, then change the corpus."""
+
+    def spoil(world):
+        shutil.rmtree(world.saved)
+        assert train_forked(world.data, world.saved).code == 0
+        content = (world.data / "train").read_bytes()
+        (world.data / "train").write_bytes(change(content))
+
+    return spoil
 
 
 def removed_checkpoint(world):
@@ -159,6 +187,39 @@ CASES = [
     Case("weight decay negative", trains("--weight-decay", -1), "--weight-decay must not be negative"),
     Case("dropout of 1", trains("--dropout", 1), r"--dropout must be in \[0, 1\)"),
     Case("DropConnect negative", trains("--dropconnect", -0.1), "--dropconnect must be in"),
+    Case("no batch size", trains_without_batch_size, "give the number of lanes on each worker with --batch-size"),
+    Case("--save-dir is a file", trains(), r"--save-dir \S+ is a file", save_dir_is_a_file),
+    Case("--restore-file missing", trains("--restore-file", "gone.pt"), "--restore-file gone.pt does not exist"),
+    Case(
+        "--finetune-from-model missing", trains("--finetune-from-model", "x.pt"), "--finetune-from-model x.pt does not"
+    ),
+    Case("a split is a broken link", trains(), "has no file named train", broken_link),
+    Case(
+        "flat parameters", trains("--ddp-backend", "fully_sharded"), "--ddp-backend fully_sharded flattens parameters"
+    ),
+    Case(
+        "corpus shrank in mid-epoch",
+        resumes(),
+        r"train has changed since",
+        stopped_in_mid_epoch(lambda text: text[:-9]),
+    ),
+    Case(
+        "corpus grew in mid-epoch",
+        resumes(),
+        r"train has changed since",
+        stopped_in_mid_epoch(lambda text: text + b"more"),
+    ),
+    Case(
+        "corpus altered in mid-epoch",
+        resumes(),
+        r"train has changed since",
+        stopped_in_mid_epoch(lambda text: b"x" + text[1:]),
+    ),
+    Case(
+        "disk full at a checkpoint",
+        resumes("--reset-dataloader", largest_file=100_000),
+        r"cannot write checkpoint \S+: File too large",
+    ),
     Case("checkpoint cut short", resumes(), DAMAGED, cut_short),
     Case("checkpoint cut short (evaluation)", evaluates(), DAMAGED, cut_short),
     Case("checkpoint altered", evaluates(), DAMAGED, altered),

@@ -1,0 +1,143 @@
+"""Precision: every mode where it runs on CPU; what needs CUDA is marked and runs where there is one."""
+
+import re
+
+import pytest
+import torch
+from fairseq.optim.amp_optimizer import AMPOptimizer
+from omegaconf import OmegaConf
+
+from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
+from fairseq_sharnn.optim.lamb import LambMinTrust
+from fairseq_sharnn.optim.lamb_min_trust import FairseqLambMinTrust
+from tests.conftest import write_corpus
+from tests.integration.checkpoints import load
+from tests.integration.forked import train_forked
+
+STEPS = ("--warmup-updates", 10, "--max-update", 200, "--validate-interval-updates", 0, "--lr", 2e-3)
+cuda = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("small"), 12000, 2000, 300)
+
+
+def validation(finished) -> float:
+    assert finished.code == 0, finished.output[-3000:]
+    return float(re.findall(r"valid on .*?bpb ([\d.]+)", finished.output)[-1])
+
+
+@pytest.fixture(scope="module")
+def full(small, tmp_path_factory):
+    return validation(train_forked(small, tmp_path_factory.mktemp("full"), *STEPS))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--bf16",),
+        ("--amp",),
+        ("--fp16", "--fp16-init-scale", 4),
+        ("--memory-efficient-fp16", "--fp16-init-scale", 4),
+    ],
+    ids=lambda options: options[0],
+)
+def test_200_updates_end_within_two_hundredths_of_a_bit(small, tmp_path, full, options):
+    finished = train_forked(small, tmp_path, *STEPS, *options)
+    assert validation(finished) == pytest.approx(full, abs=0.02)
+    assert (
+        "tpu"
+        not in re.sub(r"'tpu': False|\(GPUs/TPUs\)|use_xla|Namespace.*", "", finished.output)
+        .split("fairseq_cli.train")[-1]
+        .lower()
+    )
+
+
+def test_bf16_does_not_ask_for_a_tpu(small, tmp_path):
+    finished = train_forked(small, tmp_path, "--bf16", "--max-update", 2)
+    assert finished.code == 0, finished.output[-2000:]
+    assert load(tmp_path / "checkpoint_last.pt")["cfg"]["common"]["tpu"] is False
+
+
+def test_stream_state_is_kept_in_the_type_of_the_computation(small, tmp_path):
+    train_forked(small, tmp_path, "--fp16", "--fp16-init-scale", 4, "--max-update", 3)
+    state = load(tmp_path / "checkpoint_last.pt")["extra_state"]["train_iterator"]["stream"]["state"]
+    assert state["layers"][0]["memory"]["rows"].dtype == torch.float16
+    assert state["layers"][0]["hidden"].dtype == torch.float16
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_network_is_near_the_exact_one(dtype):
+    """Softmax and LayerNorm statistics are float32 inside: the error is that of the rounded inputs."""
+    torch.manual_seed(0)
+    model = SHARNN(SHARNNSizes(50, 32, 64, 3, (1,), 1, 200), SHARNNDropout(0, 0, 0, 0, 0, 0))
+    tokens = torch.randint(0, 50, (3, 40, 2))
+    half = SHARNN(model.sizes, SHARNNDropout(0, 0, 0, 0, 0, 0)).to(dtype)
+    half.load_state_dict(model.state_dict())
+    exact_state = half_state = None
+    for chunk in tokens:
+        exact, exact_state = model(chunk, exact_state)
+        rounded, half_state = half(chunk, half_state)
+        error = (rounded.float() - exact).abs().max() / exact.abs().max()
+        assert error < (0.02 if dtype == torch.float16 else 0.1)
+
+
+def test_large_scores_do_not_overflow_in_half_precision():
+    from fairseq_sharnn.modules.attention import attend_memory
+
+    query = torch.full((1, 2, 8), 60.0, dtype=torch.float16)
+    rows = torch.full((1, 3, 8), 60.0, dtype=torch.float16)
+    out = attend_memory(query, rows[:, 1:], rows, 1, 0.0)
+    assert torch.isfinite(out).all()
+
+
+def test_amp_unscales_once():
+    """fairseq's AMP optimizer divides by the loss scale when it clips and has the scaler divide again in front of the
+    step; LAMB's epsilon would notice."""
+    cfg = OmegaConf.create(
+        {"lamb_betas": "(0.9, 0.999)", "lamb_eps": 1e-3, "min_trust": 0.25, "weight_decay": 0.0, "lr": [0.1]}
+    )
+    scaled, plain = (torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0])) for _ in range(2))
+    inner = FairseqLambMinTrust(cfg, [scaled])
+    amp = AMPOptimizer.__new__(AMPOptimizer)
+    amp.fp32_optimizer, amp.min_loss_scale = inner, 1e-4
+    amp._grad_scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    reference = LambMinTrust([plain], lr=0.1, eps=1e-3, weight_decay=0.0)
+    for factor in (1.0, 0.5):
+        amp.backward((scaled * torch.tensor([0.01, 0.02, -0.03])).sum() * factor)
+        amp.clip_grad_norm(0.0)
+        amp.step()
+        plain.grad = torch.tensor([0.01, 0.02, -0.03]) * factor
+        reference.step()
+        scaled.grad = None
+    torch.testing.assert_close(scaled, plain)
+    before = scaled.detach().clone()
+    amp.backward((scaled * float("inf")).sum())
+    amp.clip_grad_norm(0.0)
+    amp.step()
+    assert torch.equal(scaled, before), "an overflow is not stepped on"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(o, marks=cuda)
+        for o in (
+            ("--fp16",),
+            ("--bf16",),
+            ("--amp",),
+            ("--memory-efficient-fp16",),
+            ("--fp16", "--ddp-backend", "c10d"),
+        )
+    ],
+)
+def test_on_cuda(small, tmp_path, full, options):
+    from tests.conftest import MICRO, RECIPE, USER_DIR, fairseq
+
+    finished = fairseq(
+        *("train", small, "--user-dir", USER_DIR, "--task", "byte_level_lm", *MICRO, *RECIPE, *STEPS, *options),
+        *("--tokens-per-sample", 32, "--batch-size", 4, "--log-format", "simple", "--save-dir", tmp_path),
+        env={"CUDA_VISIBLE_DEVICES": "0"},
+    )
+    assert validation(finished) == pytest.approx(full, abs=0.02)

@@ -1,0 +1,132 @@
+"""Several workers on CPU, through torchrun and the very fairseq-train."""
+
+import re
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import MICRO, RECIPE, USER_DIR, eval_lm, run_command, write_corpus
+from tests.integration.checkpoints import differences, load
+from tests.integration.forked import train_forked
+
+UPDATES = 50
+
+
+def torchrun(data, save_dir, *arguments, workers=2):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return run_command(
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", workers),
+        *("--master_addr", "127.0.0.1", "--master_port", port, Path(sys.executable).with_name("fairseq-train")),
+        *(data, "--user-dir", USER_DIR, "--task", "byte_level_lm", *MICRO, *RECIPE, "--cpu"),
+        *("--tokens-per-sample", 32, "--batch-size", 2, "--log-format", "simple", "--log-interval", 1),
+        *("--warmup-updates", 5, "--dropout", 0, "--save-dir", save_dir, *arguments),
+    )
+
+
+def curve(finished):
+    assert finished.code == 0, finished.output[-3000:]
+    found = re.findall(r"train_inner.*?loss=([\d.]+).*?num_updates=(\d+)", finished.output)
+    return {int(update): float(loss) for loss, update in found}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("small"), 5003, 501, 300)
+
+
+@pytest.fixture(scope="module")
+def two(small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    return folder, torchrun(small, folder, "--max-update", UPDATES, "--validate-interval-updates", 20)
+
+
+@pytest.fixture(scope="module")
+def one(small, tmp_path_factory):
+    """One worker with all the lanes."""
+    folder = tmp_path_factory.mktemp("one")
+    finished = train_forked(
+        *(small, folder, "--warmup-updates", 5, "--dropout", 0, "--max-update", UPDATES, "--log-interval", 1),
+        *("--validate-interval-updates", 20),
+    )
+    return folder, finished
+
+
+def test_two_workers_follow_one_with_all_the_lanes(one, two):
+    assert "training on 2 devices" in two[1].output and "training on 1 devices" in one[1].output
+    alone, together = curve(one[1]), curve(two[1])
+    assert len(alone) == UPDATES and alone == together  # as printed, to three decimals
+    models = [load(folder / "checkpoint_last.pt")["model"] for folder in (one[0], two[0])]
+    for name, parameter in models[0].items():
+        scale = parameter.abs().max().clamp(min=1e-3)
+        assert (models[1][name] - parameter).abs().max() / scale < 1e-3, name
+
+
+def test_losses_agree_to_five_digits(small, tmp_path):
+    """The same, with the losses that the checkpoints' meters hold in full."""
+    torchrun(small, tmp_path / "two", "--max-update", UPDATES)
+    train_forked(small, tmp_path / "one", "--warmup-updates", 5, "--dropout", 0, "--max-update", UPDATES)
+    sums = []
+    for name in ("one", "two"):
+        meters = load(tmp_path / name / "checkpoint_last.pt")["extra_state"]["metrics"]["train"]
+        (loss,) = [state for _, key, _, state in meters if key == "loss"]
+        sums.append(float(loss["sum"]) / float(loss["count"]))
+    assert sums[0] == pytest.approx(sums[1], abs=1e-5)
+
+
+def test_validation_counts_each_byte_once_over_all_workers(one, two):
+    """501 bytes in 8 validation batches of 4 lanes; both print the same bits per byte."""
+    printed = [re.findall(r"valid on 'valid' subset \| bpb ([\d.]+)", run.output) for _, run in (one, two)]
+    assert printed[0] == printed[1] and len(printed[0]) >= 3
+
+
+@pytest.mark.parametrize("options", [(), ("--update-freq", 2), ("--fp16", "--fp16-init-scale", 4)])
+def test_two_workers_resume_exactly(small, tmp_path, options):
+    common = ("--dropout", 0.1, *options)
+    whole = torchrun(small, tmp_path / "whole", *common, "--max-update", 9)
+    assert whole.code == 0, whole.output[-3000:]
+    torchrun(small, tmp_path / "broken", *common, "--max-update", 6)
+    again = torchrun(small, tmp_path / "broken", *common, "--max-update", 9)
+    assert again.code == 0, again.output[-3000:]
+    assert differences(tmp_path / "whole" / "checkpoint_last.pt", tmp_path / "broken" / "checkpoint_last.pt") == []
+
+
+def test_one_worker_goes_on_for_two(small, one, tmp_path):
+    """Stop with two workers of two lanes, go on with one of four: the lanes are the same, so is the trajectory."""
+    torchrun(small, tmp_path, "--max-update", 20)
+    rest = train_forked(
+        *(small, tmp_path, "--warmup-updates", 5, "--dropout", 0, "--max-update", UPDATES, "--log-interval", 1)
+    )
+    resumed = curve(rest)
+    assert len(resumed) == UPDATES - 20 and "rebuilt" not in rest.output
+    expected = curve(one[1])
+    assert all(loss == pytest.approx(expected[update], abs=2e-3) for update, loss in resumed.items())
+
+
+def test_epochs_end_together(small, tmp_path):
+    """Jittered lengths, an odd number of bytes, groups of three chunks: no worker waits for another."""
+    finished = torchrun(small, tmp_path, "--max-epoch", 2, "--update-freq", 3, "--no-save")
+    assert finished.code == 0, finished.output[-3000:]
+    counts = [float(n) for n in re.findall(r"train_inner.*?wpb=([\d.]+)", finished.output)]
+    assert sum(counts) == 2 * 5000  # 4 lanes of 1,250 of 5,003 bytes
+
+
+def test_evaluation_tools_refuse_several_workers_in_one_line(small, two):
+    """What torchrun would start, as one of its processes."""
+    finished = eval_lm(
+        *(small, two[0] / "checkpoint_last.pt", "--tokens-per-sample", 32),
+        env={"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"},
+    )
+    assert finished.code == 1 and "Traceback" not in finished.output
+    assert finished.line("error:") == (
+        "error: fairseq's evaluation tools run in one process: start them without torchrun, and split the work with "
+        "--num-shards and --shard-id"
+    )
+
+
+def test_a_checkpoint_of_two_workers_is_evaluated_by_fairseqs_tools(small, two):
+    scored = eval_lm(small, two[0] / "checkpoint_last.pt", "--tokens-per-sample", 32)
+    assert "Evaluated 300 tokens" in scored.output
