@@ -25,5 +25,5 @@ setup(
         "numpy",
         "tqdm",
     ],
-    extras_require={"test": ["pytest", "pytest-xdist", "hypothesis", "ruff"], "apex": ["apex"]},
+    extras_require={"test": ["pytest", "pytest-xdist", "hypothesis", "ruff"]},
 )

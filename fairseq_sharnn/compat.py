@@ -5,6 +5,7 @@ versions (fairseq 0.12.2, fairseq-fixed 0.12.3.1) take the same patches. Tests: 
 those named below.
 """
 
+import ast
 import functools
 import importlib.util
 import inspect
@@ -203,6 +204,8 @@ def _starts_as_asked() -> None:
             )
         if training:
             _check_start(cfg)
+        else:
+            _check_evaluation(cfg, main)
         if cfg.common.bf16 and cfg.common.tpu and importlib.util.find_spec("torch_xla") is None:
             cfg.common.tpu = cfg.distributed_training.tpu = False
         distributed = cfg.distributed_training
@@ -229,6 +232,8 @@ def _check_start(cfg) -> None:
     """Options and paths that fairseq answers with a traceback, or silently starts afresh on."""
     if cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
         raise UsageError("give the number of lanes on each worker with --batch-size")
+    if min(cfg.optimization.update_freq) < 1:
+        raise UsageError(f"--update-freq must be at least 1, but it is {min(cfg.optimization.update_freq)}")
     checkpoint = cfg.checkpoint
     if os.path.exists(checkpoint.save_dir) and not os.path.isdir(checkpoint.save_dir):
         raise UsageError(f"--save-dir {checkpoint.save_dir} is a file: name a folder")
@@ -239,6 +244,23 @@ def _check_start(cfg) -> None:
     pretrained = checkpoint.finetune_from_model
     if pretrained is not None and first and not PathManager.exists(pretrained):
         raise UsageError(f"--finetune-from-model {pretrained} does not exist")
+
+
+def _check_evaluation(cfg, main) -> None:
+    """The same for fairseq-eval-lm and fairseq-validate."""
+    if cfg.common_eval.path is None:
+        raise UsageError("name the checkpoint to evaluate with --path")
+    try:
+        overrides = ast.literal_eval(str(cfg.common_eval.model_overrides))
+    except (ValueError, SyntaxError):
+        overrides = None
+    if not isinstance(overrides, dict):
+        raise UsageError(
+            f"--model-overrides takes a dictionary such as \"{{'context_length': 1000}}\", not "
+            f"{cfg.common_eval.model_overrides}"
+        )
+    if main.__module__.endswith("validate") and cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
+        raise UsageError("give the number of lanes with --batch-size")
 
 
 def _refuse_flat_parameters(ddp_backend: str) -> None:
@@ -297,6 +319,19 @@ def _failed_updates_say_where() -> None:
             ) from error
 
 
+def _best_metric_is_one_that_exists() -> None:
+    """A mistyped --best-checkpoint-metric is a KeyError at the first validation. Test: test_bad_input.py."""
+    from fairseq_cli import train
+
+    @_patch(train, "get_valid_stats")
+    def get_valid_stats(original, cfg, trainer, stats):
+        metric = cfg.checkpoint.best_checkpoint_metric
+        if metric not in stats:
+            known = ", ".join(sorted(name for name, value in stats.items() if value is not None))
+            raise UsageError(f"--best-checkpoint-metric {metric} is not one of what validation measures: {known}")
+        return original(cfg, trainer, stats)
+
+
 def _lstm_lm_checkpoints_load() -> None:
     """Checkpoints of fairseq's older models hold an argparse.Namespace, which torch refuses to unpickle with
     `weights_only`. A Namespace is plain data. Test: test_bytes_in_bits_out.py.
@@ -328,5 +363,6 @@ def apply() -> None:
     _starts_as_asked()
     _lamb_is_never_flattened()
     _failed_updates_say_where()
+    _best_metric_is_one_that_exists()
     _lstm_lm_checkpoints_load()
     _no_warning_flood()

@@ -17,6 +17,7 @@ import sysconfig
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from contextlib import contextmanager
 from typing import BinaryIO, Dict, Iterator, List, Optional
 
@@ -199,7 +200,7 @@ def make_enwik8(out: str, source: Optional[str]) -> None:
                 f"get it from {ENWIK8_URL}"
             )
         copy_in_splits(out, [path], {**ENWIK8_BYTES, "test": None}, sum(ENWIK8_BYTES.values()))
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, IndexError, EOFError) as error:
         raise CorpusError(f"{source} is damaged: {error}; delete it and download it again") from None
     finally:
         for name in temporary:

@@ -4,8 +4,12 @@
 # Corpus: the standard library of this Python, 6 MB of code and documentation. Everything lands in OUT (work/quickstart).
 # A finished step is not repeated; an interrupted training goes on from its last checkpoint.
 set -euo pipefail
+here="$PWD"
 cd "$(dirname "$0")/.."
 out="${1:-work/quickstart}"
+if [ $# -gt 0 ] && [ "${out#/}" = "$out" ]; then
+  out="$here/$out"
+fi
 updates=1000
 
 scripts/setup.sh

@@ -23,11 +23,20 @@ fail() {
   exit 1
 }
 
+has_compiler() {
+  command -v c++ >/dev/null || command -v g++ >/dev/null
+}
+
+# fairseq has a wheel for 3.12 alone: without a compiler, that is the one to look for.
+if [ "$venv" = .venv ] && ! has_compiler; then
+  wanted="3.12 3.11 3.10 3.9 3.8"
+fi
+
 # The first interpreter of a wanted version that really starts: on PATH, or among pyenv's.
 find_python() {
   local version candidate
   for version in $wanted; do
-    for candidate in "python$version" python3 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$version".*/bin/python; do
+    for candidate in "python$version" python3 "${PYENV_ROOT:-${HOME:-/nowhere}/.pyenv}"/versions/"$version".*/bin/python; do
       if [ "$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$version" ]; then
         echo "$candidate"
         return
@@ -36,19 +45,19 @@ find_python() {
   done
 }
 
-stamp="$(cat requirements.txt setup.py scripts/setup.sh | cksum | cut -d' ' -f1)"
+stamp="${PYTHON:-} $(cat requirements.txt setup.py scripts/setup.sh | cksum | cut -d' ' -f1)"
 if [ -x "$venv/bin/python" ] && [ "$(cat "$venv/.ready" 2>/dev/null)" = "$stamp" ]; then
   exit 0
 fi
 
 python="${PYTHON:-$(find_python)}"
-[ -n "$python" ] || fail "no Python ${wanted// / or } found (python3 is $(python3 --version 2>&1 || echo missing)): install one, or name it with PYTHON=/path/to/python"
+[ -n "$python" ] || fail "no Python ${wanted// / or } found (python3 is $( (python3 --version || echo missing) 2>/dev/null)): install one, or name it with PYTHON=/path/to/python"
 version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" || fail "$python does not start"
 case " $wanted " in
 *" $version "*) ;;
 *) fail "$python is Python $version; needed is one of: $wanted. Name another with PYTHON=/path/to/python" ;;
 esac
-if [ "$version" != 3.12 ] && ! command -v c++ >/dev/null && ! command -v g++ >/dev/null; then
+if [ "$version" != 3.12 ] && ! has_compiler; then
   fail "fairseq compiles on Python $version and there is no C++ compiler: apt-get install g++ (or the like), or use Python 3.12, for which there is a wheel"
 fi
 headers="$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')"
@@ -56,7 +65,7 @@ if [ "$version" != 3.12 ] && [ ! -e "$headers/Python.h" ]; then
   fail "fairseq compiles on Python $version and $headers/Python.h is missing: apt-get install python$version-dev (or the like)"
 fi
 
-"$python" -m venv "$venv" >/dev/null 2>&1 || fail "$python -m venv failed: apt-get install python$version-venv (or the like)"
+"$python" -m venv --clear "$venv" >/dev/null 2>&1 || fail "$python -m venv failed: apt-get install python$version-venv (or the like)"
 log="$venv/setup.log"
 : >"$log"
 

@@ -1,9 +1,9 @@
 """Blocks for stateless models (fairseq's Transformers and LSTMs): each starts from nothing but its own window."""
 
-from typing import Dict, List
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-from fairseq.data import FairseqDataset
+from fairseq.data import FairseqDataset, iterators
 
 from fairseq_sharnn.data.byte_corpus import ByteCorpus
 from fairseq_sharnn.data.byte_dictionary import ByteDictionary
@@ -42,12 +42,50 @@ class BlockDataset(FairseqDataset):
         return make_sample(self.corpus, self.dictionary, np.asarray(samples), position, position >= first)
 
 
-def batches_in_order(blocks: int, size: int) -> List[List[int]]:
-    """Blocks in file order, `size` a batch; the last takes what is left."""
-    return [list(range(start, min(start + size, blocks))) for start in range(0, blocks, size)]
+class BlockBatches(Sequence):
+    """Blocks in an order, `size` a batch, every `step`-th batch from `first` on; made when asked for.
+
+    The last batch takes what is left; where workers do not share out evenly, the missing ones are empty, which fairseq
+    takes for a dummy.
+    """
+
+    def __init__(self, order: Sequence[int], size: int, first: int = 0, step: int = 1):
+        self.order = order
+        self.size = size
+        self.first = first
+        self.step = step
+
+    def __len__(self) -> int:
+        batches = -(-len(self.order) // self.size)
+        return -(-batches // self.step)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        start = (self.first + range(len(self))[index] * self.step) * self.size
+        return [int(block) for block in self.order[start : start + self.size]]
+
+    def of_worker(self, rank: int, workers: int) -> "BlockBatches":
+        return BlockBatches(self.order, self.size, rank, workers)
 
 
-def shuffled_batches(blocks: int, size: int, seed: int, epoch: int) -> List[List[int]]:
-    """Blocks in an order drawn from seed and epoch alone, `size` a batch; the last takes what is left."""
-    order = np.random.default_rng([seed, epoch]).permutation(blocks)
-    return [order[start : start + size].tolist() for start in range(0, blocks, size)]
+def order_of_blocks(blocks: int, seeds: Optional[Tuple[int, int]]) -> Sequence[int]:
+    """File order, or the order drawn from seed and epoch alone."""
+    return range(blocks) if seeds is None else np.random.default_rng(list(seeds)).permutation(blocks)
+
+
+class BlockIterator(iterators.EpochBatchIterator):
+    """fairseq's epoch iterator over blocks, whose batches are not all made beforehand. The order is an epoch's own."""
+
+    def __init__(self, dataset: BlockDataset, size: int, seeds: Optional[Tuple[int, int]], **worker):
+        super().__init__(
+            dataset=dataset, collate_fn=dataset.collater, batch_sampler=(), disable_shuffling=True, **worker
+        )
+        self._batches = BlockBatches(order_of_blocks(len(dataset), seeds), size)
+
+    @property
+    def frozen_batches(self) -> BlockBatches:
+        return self._batches
+
+    def ordered_batches(self, epoch, fix_batches_to_gpus, shuffle) -> BlockBatches:
+        return self._batches.of_worker(self.shard_id, self.num_shards)

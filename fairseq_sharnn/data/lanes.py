@@ -119,9 +119,19 @@ def evaluation_lanes(total: int, lanes: int, context: int = 0) -> LanePlan:
     return LanePlan(np.array([[0, total]], dtype=np.int64), first, scored, lead)
 
 
-def fixed_chunks(columns: int, length: int) -> np.ndarray:
-    """Ends of chunks of `length` columns; the last takes what is left."""
-    return np.minimum(np.arange(1, -(-columns // length) + 1, dtype=np.int64) * length, columns)
+class FixedChunks(Sequence):
+    """Ends of chunks of `length` columns, computed when asked for; the last takes what is left."""
+
+    def __init__(self, columns: int, length: int):
+        self.columns = columns
+        self.length = length
+
+    def __len__(self) -> int:
+        return -(-self.columns // self.length)
+
+    def __getitem__(self, index: int) -> int:
+        index = range(len(self))[index]
+        return min((index + 1) * self.length, self.columns)
 
 
 def jittered_chunks(columns: int, length: int, rng: np.random.Generator) -> np.ndarray:
@@ -134,7 +144,7 @@ def jittered_chunks(columns: int, length: int, rng: np.random.Generator) -> np.n
     shortest_mean = max(1, min(length, 5), int(0.9 * length))
     while reached < columns:
         # one draw of each kind a chunk, in blocks: about as many as are needed
-        count = (columns - reached) // shortest_mean + 16
+        count = min((columns - reached) // shortest_mean + 16, 1 << 20)
         base = np.where(rng.random(count) < 0.95, length, length / 2)
         drawn = np.trunc(rng.normal(base, 5.0)).astype(np.int64)
         block = reached + np.cumsum(np.minimum(length, np.maximum(5, drawn)))
@@ -145,8 +155,8 @@ def jittered_chunks(columns: int, length: int, rng: np.random.Generator) -> np.n
     return np.concatenate([inside, [columns]])
 
 
-def chunk_ends(columns: int, length: int, seed: Optional[Sequence[int]]) -> np.ndarray:
+def chunk_ends(columns: int, length: int, seed: Optional[Sequence[int]]) -> Sequence[int]:
     """Ends of the chunks of an epoch: jittered from `seed` (numbers alone decide), or fixed when it is None."""
     if seed is None:
-        return fixed_chunks(columns, length)
+        return FixedChunks(columns, length)
     return jittered_chunks(columns, length, np.random.default_rng(list(seed)))

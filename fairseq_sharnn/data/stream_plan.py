@@ -1,7 +1,7 @@
 """The plan of one training epoch as plain numbers: saved with a checkpoint, so that another configuration can go on."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -30,9 +30,9 @@ class TrainingPlan:
             return training_lanes(self.size, self.lanes)
         return remaining_lanes(np.array(self.ranges, dtype=np.int64), self.lanes, self.lead)
 
-    def ends(self) -> np.ndarray:
-        """Column at which each chunk ends; the first begins at column `lead`."""
-        return self.lead + chunk_ends(self.lane_plan().columns - self.lead, self.length, self.seed)
+    def ends(self) -> Sequence[int]:
+        """Where each chunk ends, in columns behind the lead."""
+        return chunk_ends(self.lane_plan().columns - self.lead, self.length, self.seed)
 
     def same_reading(self, other: "TrainingPlan") -> bool:
         """Whether the configuration that made `other` reads on as this plan does."""
@@ -56,7 +56,7 @@ class TrainingPlan:
 
     def column(self, chunk: int) -> int:
         """Column at which chunk `chunk` begins."""
-        return int(self.ends()[chunk - 1]) if chunk > 0 else self.lead
+        return self.lead + (int(self.ends()[chunk - 1]) if chunk > 0 else 0)
 
     def to_dict(self) -> Dict:
         """Numbers, lists and strings alone."""

@@ -1,6 +1,6 @@
 """Truncated BPTT: chunks of lanes, in order, with state carried from one to the next."""
 
-from typing import Callable, Dict, Iterator, Tuple
+from typing import Callable, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from fairseq_sharnn.data.stream_carrier import StreamCarrier, StreamChunk
 class StreamDataset(torch.utils.data.Dataset):
     """Item k is chunk k of one worker's lanes: a pure function of k, for any loader process.
 
-    ends: column at which each chunk ends. lanes: which of the plan's lanes this worker reads. first_column: where
-    chunk 0 begins; what is before only warms the state.
+    ends: where each chunk ends, in columns behind `first_column`, where chunk 0 begins; what is before only warms the
+    state. lanes: which of the plan's lanes this worker reads.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class StreamDataset(torch.utils.data.Dataset):
         corpus: ByteCorpus,
         dictionary: ByteDictionary,
         plan: LanePlan,
-        ends: np.ndarray,
+        ends: Sequence[int],
         lanes: slice,
         first_column: int = 0,
     ):
@@ -41,7 +41,8 @@ class StreamDataset(torch.utils.data.Dataset):
 
     def columns(self, index: int) -> Tuple[int, int]:
         """First and last-plus-one column of chunk `index`."""
-        return (int(self.ends[index - 1]) if index > 0 else self.first_column), int(self.ends[index])
+        start = int(self.ends[index - 1]) if index > 0 else 0
+        return self.first_column + start, self.first_column + int(self.ends[index])
 
     def __getitem__(self, index: int) -> Dict:
         return self._sample(*self.columns(index), index)

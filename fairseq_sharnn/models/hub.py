@@ -37,7 +37,9 @@ class SHARNNHubInterface(GeneratorHubInterface):
         seed: Optional[int] = None,
     ) -> bytes:
         """Like `sample`, returning bytes. Raises ValueError for settings out of range."""
-        if length < 0 or temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
+        if not isinstance(prompt, (str, bytes)):
+            raise TypeError("sample continues one text or bytes; for lists of texts and beams there is `generate`")
+        if not (length >= 0 and temperature >= 0 and top_k >= 0 and 0 < top_p <= 1):
             raise ValueError("sample needs length >= 0, temperature >= 0, top_k >= 0 and 0 < top_p <= 1")
         prompt = prompt.encode("utf-8", "surrogateescape") if isinstance(prompt, str) else bytes(prompt)
         network, dictionary = self.models[0].decoder.network, self.task.source_dictionary

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Optional
+from typing import Any, Optional
 
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import (
@@ -27,7 +27,7 @@ class SHARNNConfig(FairseqDataclass):
     decoder_embed_dim: int = field(default=1024, metadata={"help": "width D of the embedding and of every LSTM"})
     decoder_layers: int = field(default=4, metadata={"help": "number of layers"})
     boom_dim: int = field(default=4096, metadata={"help": "width H inside the Boom layers, at least the embed dim"})
-    attention_layers: str = field(
+    attention_layers: Any = field(
         default="second-to-last",
         metadata={"help": "layers that attend: none, second-to-last, all, or 0-based numbers such as 1,3"},
     )
@@ -121,13 +121,20 @@ class SHARNNLanguageModel(FairseqLanguageModel):
     def from_pretrained(cls, model_name_or_path, checkpoint_file="model.pt", data_name_or_path=".", **kwargs):
         """Load a checkpoint for sampling and scoring: `SHARNNLanguageModel.from_pretrained(dir, file).sample("The ")`.
 
-        Needs no corpus. Returns a `SHARNNHubInterface`.
+        Needs no corpus. Returns a `SHARNNHubInterface`. Raises FileNotFoundError and ValueError in one line.
         """
+        import os
+
         from fairseq import hub_utils
 
         from fairseq_sharnn.models.hub import SHARNNHubInterface
 
-        loaded = hub_utils.from_pretrained(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs)
+        if not os.path.isdir(model_name_or_path):
+            raise FileNotFoundError(f"{model_name_or_path} is not a folder: give the one that holds {checkpoint_file}")
+        try:
+            loaded = hub_utils.from_pretrained(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs)
+        except UsageError as error:  # the command lines' one-line exit; in Python an ordinary exception
+            raise ValueError(str(error)) from error
         return SHARNNHubInterface(loaded["args"], loaded["task"], loaded["models"])
 
     def load_state_dict(self, state_dict, strict=True, model_cfg=None, args=None):

@@ -160,7 +160,7 @@ def parse_attention_layers(text: str, layers: int) -> Tuple[int, ...]:
     Returns the layer numbers in ascending order. Raises ValueError, naming the value, when it is neither of these or a
     layer does not exist.
     """
-    text = str(text).strip().strip("[]").replace("_", "-")
+    text = str(text).strip().strip("[]()").replace("_", "-")
     if text == "none" or text == "":
         return ()
     if text == "all":

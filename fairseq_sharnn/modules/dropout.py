@@ -17,8 +17,8 @@ def check_rate(name: str, rate: float) -> float:
 def keep_mask(shape, rate: float, device: torch.device) -> Tensor:
     """Draw a boolean mask of `shape`, True with probability 1 − `rate`, from torch's default generator.
 
-    On CPU the generator's 64-bit words are cut into four decisions each: six times faster than
-    `bernoulli_`, which spends a double on every element (benchmarks/reports).
+    On CPU the generator's 64-bit words are cut into four decisions each: several times faster than
+    `bernoulli_`, which spends a double on every element.
     """
     if device.type != "cpu":
         return torch.rand(shape, device=device) >= rate

@@ -1,17 +1,17 @@
 """`--task byte_level_lm`: language modelling on raw bytes, with state carried through the corpus."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Dict, Optional
 
 import torch
 from fairseq import utils
-from fairseq.data import iterators
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from omegaconf import II
 
-from fairseq_sharnn.data.blocks import BlockDataset, batches_in_order, shuffled_batches
+from fairseq_sharnn.data.blocks import BlockDataset, BlockIterator
 from fairseq_sharnn.data.byte_corpus import ByteCorpus, split_path
 from fairseq_sharnn.data.byte_dictionary import ByteDictionary
 from fairseq_sharnn.data.lanes import chunk_ends, evaluation_lanes
@@ -81,14 +81,13 @@ class ByteLevelLMTask(FairseqTask):
     def build_criterion(self, cfg, **kwargs):
         # Built by train and validate alone, before fairseq lists the data folder: the place to miss it in one line.
         for folder in self._folders():
-            if folder:
-                split_path(folder, "")
+            split_path(folder, "")
         return super().build_criterion(cfg, **kwargs)
 
     def _folders(self):
-        if not self.cfg.data:
+        if not (self.cfg.data or "").strip(os.pathsep):
             raise UsageError("give the DATA folder that holds the files train, valid and test")
-        return utils.split_paths(self.cfg.data)
+        return [folder for folder in utils.split_paths(self.cfg.data) if folder]
 
     def load_dataset(self, split: str, combine: bool = False, epoch: int = 1, **kwargs) -> None:
         """Open the file of a split; of several folders, the one whose turn it is in this epoch."""
@@ -193,24 +192,13 @@ class ByteLevelLMTask(FairseqTask):
             corpus, self.dictionary, make_plan, mine, self.context_length, keep_state, epoch, num_workers
         )
 
-    def _blocks(
-        self, corpus, length, size, context, training, num_shards, shard_id, num_workers, epoch
-    ) -> iterators.EpochBatchIterator:
+    def _blocks(self, corpus, length, size, context, training, epoch, **worker) -> BlockIterator:
         """Blocks for a stateless model, in an order of their own in training."""
         if length < 1:
             raise UsageError(f"--tokens-per-sample must be at least 1, but it is {length}")
         blocks = BlockDataset(corpus, self.dictionary, length, context)
-        order = shuffled_batches(len(blocks), size, self.cfg.seed, epoch) if training else None
-        return iterators.EpochBatchIterator(
-            dataset=blocks,
-            collate_fn=blocks.collater,
-            batch_sampler=order or batches_in_order(len(blocks), size),
-            seed=self.cfg.seed,
-            num_shards=num_shards,
-            shard_id=shard_id,
-            num_workers=num_workers,
-            epoch=epoch,
-        )
+        seeds = (self.cfg.seed, epoch) if training else None
+        return BlockIterator(blocks, size, seeds, epoch=epoch, **worker)
 
     def _check_lengths(self, length: int) -> None:
         if length < 1:
@@ -272,4 +260,6 @@ def _batch_size(lines: Optional[int], tokens: Optional[int], length: int) -> Opt
 def _worker(num_shards: int, shard_id: int, num_workers: int, epoch: int) -> Dict[str, int]:
     """This worker's place. Memory-mapped bytes need no loader process: fairseq's default of one means none."""
     loaders = num_workers if num_workers > 1 else 0
+    if not 0 <= shard_id < num_shards:
+        raise UsageError(f"--shard-id {shard_id} is not one of the {num_shards} of --num-shards: they count from 0")
     return {"num_shards": num_shards, "shard_id": shard_id, "num_workers": loaders, "epoch": epoch}

@@ -52,6 +52,17 @@ def trains_without_batch_size(world):
     return run_forked("train", world.data, *common, *model)
 
 
+def trains_on(data):
+    return lambda world: train_forked(data, world.saved.parent / "new")
+
+
+def evaluates_without(option):
+    """fairseq-eval-lm on the data, without one of its usual options."""
+    given = {"--user-dir": USER_DIR, "--task": "byte_level_lm", "--gen-subset": "test", "--path": "x"}
+    given.pop(option)
+    return lambda world: run_forked("eval-lm", world.data, "--cpu", *[part for pair in given.items() for part in pair])
+
+
 def evaluates(*options):
     return lambda world: eval_forked(world.data, world.checkpoint, "--tokens-per-sample", 32, *options)
 
@@ -188,6 +199,18 @@ CASES = [
     Case("dropout of 1", trains("--dropout", 1), r"--dropout must be in \[0, 1\)"),
     Case("DropConnect negative", trains("--dropconnect", -0.1), "--dropconnect must be in"),
     Case("no batch size", trains_without_batch_size, "give the number of lanes on each worker with --batch-size"),
+    Case("no --path", evaluates_without("--path"), "name the checkpoint to evaluate with --path"),
+    Case(
+        "--model-overrides is no dictionary", evaluates("--model-overrides", "{x:1}"), "--model-overrides takes a dict"
+    ),
+    Case(
+        "shard that does not exist", evaluates("--num-shards", 3, "--shard-id", 3), "--shard-id 3 is not one of the 3"
+    ),
+    Case("update-freq zero", trains("--update-freq", 0), "--update-freq must be at least 1"),
+    Case(
+        "unknown metric", trains("--best-checkpoint-metric", "bbp"), "--best-checkpoint-metric bbp is not one of .*bpb"
+    ),
+    Case("DATA of separators alone", trains_on(":"), "give the DATA folder"),
     Case("--save-dir is a file", trains(), r"--save-dir \S+ is a file", save_dir_is_a_file),
     Case("--restore-file missing", trains("--restore-file", "gone.pt"), "--restore-file gone.pt does not exist"),
     Case(

@@ -46,10 +46,21 @@ def test_narrow_draws_are_greedy(model, options):
     assert model.sample("The ", length=12, seed=5, **options) == model.sample("The ", length=12, temperature=0)
 
 
-@pytest.mark.parametrize("options", [{"length": -1}, {"temperature": -1}, {"top_p": 0}, {"top_k": -2}])
+@pytest.mark.parametrize(
+    "options", [{"length": -1}, {"temperature": -1}, {"temperature": float("nan")}, {"top_p": 0}, {"top_k": -2}]
+)
 def test_settings_out_of_range(model, options):
     with pytest.raises(ValueError, match="sample needs"):
         model.sample("x", **options)
+
+
+def test_what_cannot_be_loaded_or_sampled_is_an_ordinary_exception(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
+        SHARNNLanguageModel.from_pretrained(str(tmp_path / "nowhere"), "x.pt")
+    with pytest.raises(ValueError, match=r"x\.pt does not exist"):
+        SHARNNLanguageModel.from_pretrained(str(tmp_path), "x.pt")
+    with pytest.raises(TypeError, match="for lists of texts and beams"):
+        model.sample(["The "])
 
 
 def test_fairseqs_own_generation_and_scoring_work(model):

@@ -57,7 +57,23 @@ def test_a_difference_of_a_millionth_is_found(check_golden, monkeypatch, capsys,
     assert "FAIL changed.npz" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("key, value", [("chunk0/logits", np.nan), ("chunk0/grad/embed.weight", np.inf)])
+def test_nothing_that_follows_hides_a_nan(check_golden, monkeypatch, capsys, tmp_path, key, value):
+    with np.load(ROOT / "tests" / "golden" / "two_heads_odd_boom.npz") as npz:
+        arrays = {name: npz[name] for name in npz.files}
+    arrays[key] = arrays[key].copy()
+    arrays[key][0] = value
+    np.savez(tmp_path / "changed.npz", **arrays)
+    assert run(check_golden, monkeypatch, tmp_path / "changed.npz") == 1
+
+
 def test_a_file_that_is_no_golden_file_fails(check_golden, monkeypatch, capsys, tmp_path):
+    good = ROOT / "tests" / "golden" / "lamb_min_trust.npz"
     Path(tmp_path / "text.npz").write_bytes(b"nothing of the kind")
-    assert run(check_golden, monkeypatch, tmp_path / "text.npz", tmp_path / "missing.npz") == 1
-    assert capsys.readouterr().out.count("FAIL") == 2
+    Path(tmp_path / "empty.npz").write_bytes(b"")
+    Path(tmp_path / "cut.npz").write_bytes(good.read_bytes()[:9000])
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    bad = [tmp_path / name for name in ("text.npz", "missing.npz", "empty.npz", "cut.npz", "array.npy")]
+    assert run(check_golden, monkeypatch, *bad, good) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["FAIL"] * 5 + ["ok"] * 2

@@ -7,7 +7,6 @@ from fairseq_sharnn.data.lanes import (
     EXHAUSTED,
     chunk_ends,
     evaluation_lanes,
-    fixed_chunks,
     jittered_chunks,
     merge_ranges,
     remaining_lanes,
@@ -73,7 +72,8 @@ def test_chunks_cover_the_columns(columns, length, seed):
         lengths = np.diff(np.concatenate([[0], ends]))
         assert ends[-1] == columns and (lengths > 0).all() and (lengths <= length).all()
         assert (lengths[:-1] >= min(5, length)).all()
-    assert (np.diff(np.concatenate([[0], fixed_chunks(columns, length)]))[:-1] == length).all()
+    fixed = chunk_ends(columns, length, None)
+    assert (np.diff(np.concatenate([[0], fixed]))[:-1] == length).all() and fixed[-1] == columns
 
 
 def test_chunk_lengths_are_distributed_as_published():

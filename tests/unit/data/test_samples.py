@@ -6,7 +6,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fairseq_sharnn.data.blocks import BlockDataset, batches_in_order, shuffled_batches
+from fairseq_sharnn.data.blocks import BlockBatches, BlockDataset, BlockIterator, order_of_blocks
 from fairseq_sharnn.data.byte_corpus import ByteCorpus, split_path
 from fairseq_sharnn.data.byte_dictionary import ByteDictionary
 from fairseq_sharnn.data.lanes import chunk_ends, evaluation_lanes, training_lanes
@@ -58,7 +58,7 @@ def test_streams_predict_every_byte_from_the_one_before(tmp_path, data, lanes, l
 def test_blocks_predict_every_byte_once_after_their_context(tmp_path, data, block, context, size):
     blocks = BlockDataset(corpus_of(tmp_path, data), DICTIONARY, block, context)
     targets = []
-    for batch in batches_in_order(len(blocks), size):
+    for batch in BlockBatches(order_of_blocks(len(blocks), None), size):
         sample = blocks.collater([blocks[index] for index in batch])
         total = 0
         for row, start in enumerate(sample["start_indices"]):
@@ -75,13 +75,24 @@ def test_blocks_predict_every_byte_once_after_their_context(tmp_path, data, bloc
     assert DICTIONARY.decode_bytes(torch.cat(targets)) == data
 
 
-@given(st.integers(1, 200), st.integers(1, 9), st.integers(0, 3), st.integers(1, 3))
-def test_shuffled_batches_hold_every_block_once(blocks, size, seed, epoch):
-    batches = shuffled_batches(blocks, size, seed, epoch)
-    assert sorted(index for batch in batches for index in batch) == list(range(blocks))
-    assert all(len(batch) == size for batch in batches[:-1])
-    assert batches == shuffled_batches(blocks, size, seed, epoch)
-    assert blocks < 20 or batches != shuffled_batches(blocks, size, seed, epoch + 1)
+@fixture_is_fine
+@given(st.integers(1, 200), st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), st.sampled_from([None, (1, 1)]))
+def test_workers_share_out_the_blocks(tmp_path, bytes_, block, size, workers, seeds):
+    blocks = BlockDataset(corpus_of(tmp_path, bytes(bytes_)), DICTIONARY, block)
+    shares = []
+    for rank in range(workers):
+        worker = {"num_shards": workers, "shard_id": rank, "num_workers": 0, "epoch": 1}
+        shares.append(list(BlockIterator(blocks, size, seeds, **worker).next_epoch_itr()))
+    assert len({len(share) for share in shares}) == 1
+    ids = [int(i) for share in shares for batch in share if batch for i in batch["id"]]
+    assert sorted(ids) == list(range(len(blocks)))
+    if seeds is None and workers == 1:
+        assert ids == sorted(ids)
+
+
+def test_the_order_of_blocks_is_an_epochs_own():
+    orders = [order_of_blocks(200, seeds).tolist() for seeds in ((1, 1), (1, 1), (1, 2), (2, 1))]
+    assert orders[0] == orders[1] and orders[0] != orders[2] and orders[0] != orders[3]
 
 
 @pytest.mark.parametrize("loaders", [0, 2])

@@ -1,6 +1,9 @@
 import pytest
 import torch
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_REGISTRY
+from omegaconf import OmegaConf
 
 from fairseq_sharnn.data.byte_dictionary import ByteDictionary
 from fairseq_sharnn.data.stream_carrier import StreamCarrier, StreamChunk
@@ -13,6 +16,7 @@ from fairseq_sharnn.models.sha_rnn import (
     sizes_of,
 )
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
+from tests.conftest import USER_DIR
 
 
 def random_model(attention_layers=(2,), heads=1) -> SHARNNLanguageModel:
@@ -74,9 +78,35 @@ def test_prepared_for_inference_keeps_the_output():
     torch.testing.assert_close(model(tokens)[0], before, rtol=0, atol=1e-6)
 
 
+ARCHITECTURES = {
+    "sha_rnn": (1024, 4096, (2,)),
+    "sha_rnn_full": (1024, 4096, (0, 1, 2, 3)),
+    "sha_rnn_no_head": (1024, 4096, ()),
+    "sha_rnn_small": (256, 1024, (2,)),
+    "sha_rnn_tiny": (128, 512, (2,)),
+}
+
+
 def test_named_architectures():
     names = {name for name, model in ARCH_MODEL_REGISTRY.items() if model is SHARNNLanguageModel}
-    assert names == {"sha_rnn", "sha_rnn_full", "sha_rnn_no_head", "sha_rnn_small", "sha_rnn_tiny"}
+    assert names == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_sizes_of_named_architectures(arch):
+    """Through fairseq's own parser, where an architecture's function sets what the command line does not."""
+    common = ["data", "--user-dir", USER_DIR, "--task", "byte_level_lm", "--arch", arch]
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), common))
+    width, boom_width, layers = ARCHITECTURES[arch]
+    assert sizes_of(cfg.model, 260) == SHARNNSizes(260, width, boom_width, 4, layers, 1, 5000)
+    chosen = [*common, "--decoder-embed-dim", "64", "--boom-dim", "100", "--attention-layers", "0,1"]
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), chosen))
+    assert sizes_of(cfg.model, 260) == SHARNNSizes(260, 64, 100, 4, (0, 1), 1, 5000)
+
+
+def test_attention_layers_may_be_a_list_as_in_a_hydra_config():
+    cfg = OmegaConf.merge(OmegaConf.structured(SHARNNConfig), {"attention_layers": [0, 3]})
+    assert sizes_of(cfg, 260).attention_layers == (0, 3)
 
 
 def test_defaults_are_the_papers():
