@@ -324,12 +324,12 @@ def _best_metric_is_one_that_exists() -> None:
     from fairseq_cli import train
 
     @_patch(train, "get_valid_stats")
-    def get_valid_stats(original, cfg, trainer, stats):
+    def get_valid_stats(original, cfg, trainer, stats, *rest):
         metric = cfg.checkpoint.best_checkpoint_metric
         if metric not in stats:
             known = ", ".join(sorted(name for name, value in stats.items() if value is not None))
             raise UsageError(f"--best-checkpoint-metric {metric} is not one of what validation measures: {known}")
-        return original(cfg, trainer, stats)
+        return original(cfg, trainer, stats, *rest)
 
 
 def _lstm_lm_checkpoints_load() -> None:
