@@ -274,6 +274,7 @@ CASES = [
 def shown(error: str, world: World) -> str:
     """The message as it stands in the table: without this machine's paths and torch's own words."""
     error = error.replace(str(world.data), "DATA").replace(str(world.saved), "SAVED").replace("|", "\\|")
+    error = error.replace(str(world.saved.parent / "new"), "NEW")
     return re.sub(r"fairseq checkpoint \(.*\); choose", "fairseq checkpoint (what torch says of it); choose", error)
 
 
