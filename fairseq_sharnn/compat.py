@@ -219,7 +219,11 @@ def _starts_as_asked() -> None:
             distributed.distributed_no_spawn = True
             distributed.distributed_backend = "gloo"
             distributed.ddp_backend = "legacy_ddp"
-        return original(cfg, main, **kwargs)
+        result = original(cfg, main, **kwargs)
+        if workers > 1 and torch.distributed.is_initialized():
+            # fairseq leaves the group's threads running; now and then one aborts a finished run at interpreter exit
+            torch.distributed.destroy_process_group()
+        return result
 
     @_patch(Trainer, "_build_optimizer")
     def _build_optimizer(original, self):
