@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 
+from fairseq_sharnn.data.stream_plan import TrainingPlan
 from tests.conftest import write_corpus
 from tests.integration.checkpoints import differences, load
 from tests.integration.forked import eval_forked, train_forked
@@ -171,3 +172,18 @@ def test_checkpoint_activations_change_nothing_but_memory(small, tmp_path):
     assert curve(plain) == curve(frugal)
     one, two = (load(tmp_path / name / "checkpoint_last.pt")["model"] for name in "ab")
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_overflowed_steps_keep_state_and_bytes_together(small, tmp_path, monkeypatch):
+    """A loss scale far too high: updates are skipped, chunks are not. The state is that of all bytes consumed."""
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda self, *args, **kwargs: self)  # fairseq asks for a GPU here
+    options = (*STEPS, "--fp16", "--fp16-init-scale", 2**20, "--context-length", 2000, "--dropout", 0)
+    finished = train_forked(small, tmp_path, *options, "--max-update", 6)
+    assert finished.code == 0, finished.output[-3000:]
+    overflows = finished.output.count("gradient overflow detected")
+    assert overflows >= 2
+    iterator = load(tmp_path / "checkpoint_last.pt")["extra_state"]["train_iterator"]
+    assert iterator["iterations_in_epoch"] == 6 + overflows
+    plan = TrainingPlan.from_dict(iterator["stream"]["plan"])
+    rows = iterator["stream"]["state"]["layers"][0]["memory"]["rows"]
+    assert rows.size(1) == plan.column(6 + overflows)
