@@ -154,7 +154,10 @@ def _replaced(path: str, write) -> str:
     except (OSError, RuntimeError) as error:
         with suppress(OSError):
             os.remove(temporary)
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        cause = error
+        while cause is not None and not getattr(cause, "strerror", None):
+            cause = cause.__context__  # torch's writer hides what the file system said
+        reason = cause.strerror if cause is not None else str(error).strip().splitlines()[0]
         raise UsageError(
             f"cannot write checkpoint {path}: {reason}; earlier checkpoints are as they were. Make room (or choose "
             "another --save-dir) and start the same command again"
@@ -169,11 +172,23 @@ def _streams_are_gathered_for_checkpoints() -> None:
 
     @_patch(checkpoint_utils, "save_checkpoint")
     def save_checkpoint(original, cfg, trainer, epoch_itr, val_loss):
+        if not cfg.no_save:
+            _refuse_to_save_ruins(trainer)
         if not cfg.no_save and hasattr(epoch_itr, "gather_state"):
             workers = trainer.data_parallel_world_size
             group = trainer.data_parallel_process_group if workers > 1 else None
             epoch_itr.gather_state(workers, trainer.data_parallel_rank, group)
         return original(cfg, trainer, epoch_itr, val_loss)
+
+
+def _refuse_to_save_ruins(trainer) -> None:
+    """Never replace a checkpoint by parameters that are not numbers any more."""
+    norms = torch.stack([parameter.detach().float().norm() for parameter in trainer.get_model().parameters()])
+    if not torch.isfinite(norms).all():
+        raise UsageError(
+            f"after update {trainer.get_num_updates():,} the parameters are not finite: they are not saved, the "
+            "checkpoints are as they were; go on from one of them with a lower --lr"
+        )
 
 
 def _checkpoints_reach_every_worker() -> None:
@@ -211,6 +226,8 @@ def _starts_as_asked() -> None:
         distributed = cfg.distributed_training
         if training and getattr(OPTIMIZER_REGISTRY.get(cfg.optimizer._name), "never_flat", False):
             _refuse_flat_parameters(distributed.ddp_backend)
+        if workers > 1 and not cfg.common.cpu and distributed.distributed_init_method is None:
+            distributed.distributed_world_size = workers  # fairseq-fixed looks no further when it counts one GPU here
         if workers > 1 and cfg.common.cpu and distributed.distributed_init_method is None:
             distributed.distributed_world_size = workers
             distributed.distributed_rank = int(os.environ["RANK"])
@@ -236,6 +253,8 @@ def _check_start(cfg) -> None:
     """Options and paths that fairseq answers with a traceback, or silently starts afresh on."""
     if cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
         raise UsageError("give the number of lanes on each worker with --batch-size")
+    if cfg.checkpoint.write_checkpoints_asynchronously:
+        raise UsageError("--write-checkpoints-asynchronously cannot replace checkpoints whole: leave it out")
     if min(cfg.optimization.update_freq) < 1:
         raise UsageError(f"--update-freq must be at least 1, but it is {min(cfg.optimization.update_freq)}")
     checkpoint = cfg.checkpoint
@@ -309,7 +328,10 @@ def _failed_updates_say_where() -> None:
             f"update {self.get_num_updates() + 1:,} (chunk {streams[0].index + 1:,} of the epoch, its first lane at byte "
             f"{streams[0].first_byte:,})"
         )
-        advice = "the checkpoints are as they were; go on from the last one with"
+        advice = (
+            "this update was not made and the checkpoints are as they were; go on from the last one (or from "
+            "checkpoint_best.pt with --restore-file, if the loss had risen before) with"
+        )
         try:
             return original(self, samples, raise_oom=True)
         except FloatingPointError as error:

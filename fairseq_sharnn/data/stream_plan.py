@@ -35,10 +35,11 @@ class TrainingPlan:
         return chunk_ends(self.lane_plan().columns - self.lead, self.length, self.seed)
 
     def same_reading(self, other: "TrainingPlan") -> bool:
-        """Whether the configuration that made `other` reads on as this plan does."""
-        jitter = None if self.seed is None else self.seed[:2]
-        others = None if other.seed is None else other.seed[:2]
-        return (self.lanes, self.length, jitter) == (other.lanes, other.length, others)
+        """Whether the configuration that made `other` can read on as this plan does.
+
+        Another --seed can: this epoch keeps the chunk lengths it began with.
+        """
+        return (self.lanes, self.length, self.seed is None) == (other.lanes, other.length, other.seed is None)
 
     def cut_anew(self, chunk: int, wanted: "TrainingPlan", rows: int) -> "TrainingPlan":
         """What is unread after `chunk` chunks, in the lanes and chunk length of `wanted`.

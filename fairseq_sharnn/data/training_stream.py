@@ -61,6 +61,8 @@ class TrainingStream(StreamIterator):
             self._gathered = None
             return
         mine = self.carrier.saved(self.iterations_in_epoch)
+        if mine is None:
+            logger.warning("no model has run in this stream: the checkpoint is written without its state")
         parts = [mine]
         if workers > 1:
             parts = [None] * workers if rank == 0 else None
@@ -81,6 +83,11 @@ class TrainingStream(StreamIterator):
         """
         stream = state.get("stream")
         if stream is None:
+            if state.get("iterations_in_epoch", 0) > 0:
+                raise UsageError(
+                    "the checkpoint was written in the middle of an epoch by something that keeps no streams: begin an "
+                    "epoch with --reset-dataloader"
+                )
             super().load_state_dict(state)
             return
         self.epoch = state["epoch"]
@@ -96,9 +103,10 @@ class TrainingStream(StreamIterator):
             self._go_on(saved, chunk, stream["state"])
             return
         plan = saved.cut_anew(chunk, wanted, self._rows)
+        jitter = "" if (plan.seed is None) == (saved.seed is None) else ", with other jitter"
         logger.info(
             f"resuming epoch {self.epoch} in {plan.lanes} lanes of chunks of {plan.length} bytes (it was {saved.lanes} "
-            f"of {saved.length}): what is unread is cut anew, and the state of each lane is rebuilt from the "
+            f"of {saved.length}{jitter}): what is unread is cut anew, and the state of each lane is rebuilt from the "
             f"{plan.lead:,} bytes before it"
         )
         self._go_on(plan, 0, None)

@@ -26,6 +26,9 @@ class LambMinTrust(torch.optim.Optimizer):
     Raises ValueError for a value out of range, naming it.
     """
 
+    # fairseq's memory-efficient fp16 would put the checkpoint's own tensors, on CPU, in place of what was loaded
+    disable_mem_eff_fp16_loading_hack = True
+
     def __init__(
         self,
         params,

@@ -10,30 +10,33 @@ def load(path):
 
 
 def differences(first, second) -> List[str]:
-    """Names of parameters, optimizer moments and stream states that are not the same to the last bit."""
+    """Names of what is not the same to the last bit: parameters, optimizer state, schedule, place and stream state.
+
+    The schedule of the loss scale is the one exception.
+    """
     one, two = load(first), load(second)
-    found = [name for name in one["model"] if not torch.equal(one["model"][name], two["model"][name])]
-    for number, moments in one["last_optimizer_state"]["state"].items():
-        for name, value in moments.items():
-            if not torch.equal(value, two["last_optimizer_state"]["state"][number][name]):
-                found.append(f"optimizer {number} {name}")
-    for number, (a, b) in enumerate(
-        zip(one["last_optimizer_state"].get("masters", []), two["last_optimizer_state"].get("masters", []))
-    ):
-        if not torch.equal(a, b):
-            found.append(f"master {number}")
-    if one["optimizer_history"][-1]["num_updates"] != two["optimizer_history"][-1]["num_updates"]:
-        found.append("num_updates")
-    states = [state["extra_state"]["train_iterator"].get("stream") for state in (one, two)]
-    found += _different("stream", *states)
-    return found
+    for state in (one, two):
+        state["last_optimizer_state"].pop("loss_scale", None)
+    found = []
+    for name in ("model", "last_optimizer_state"):
+        found += _different(name, one[name], two[name])
+    for name in ("lr_scheduler_state", "num_updates"):
+        found += _different(name, one["optimizer_history"][-1][name], two["optimizer_history"][-1][name])
+    iterators = [state["extra_state"]["train_iterator"] for state in (one, two)]
+    if iterators[0]["iterations_in_epoch"] > 0 and iterators[0]["stream"]["state"] is None:
+        found.append("no stream state")
+    return found + _different("train_iterator", *iterators)
 
 
 def _different(name, one, two) -> List[str]:
     if torch.is_tensor(one):
         return [] if torch.is_tensor(two) and torch.equal(one, two) else [name]
     if isinstance(one, dict):
+        if not isinstance(two, dict) or set(one) != set(two):
+            return [f"{name}: keys"]
         return [path for key in one for path in _different(f"{name}.{key}", one[key], two[key])]
     if isinstance(one, list):
+        if not isinstance(two, list) or len(one) != len(two):
+            return [f"{name}: length"]
         return [path for number, item in enumerate(one) for path in _different(f"{name}.{number}", item, two[number])]
     return [] if one == two else [name]
