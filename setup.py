@@ -1,9 +1,46 @@
 """Packaging. Python 3.11 and 3.12 take fairseq-fixed (fairseq with the fixes they need), 3.8 to 3.10 the official one.
 
-Building fairseq from source needs torch and numpy first: see scripts/setup.sh, or README.md for the commands.
+Building fairseq from source needs torch and numpy first: see scripts/setup.sh, or README.md for the commands. The CPU
+kernels (fairseq_sharnn/kernels) are compiled where torch and a C++ compiler are at hand, and left out elsewhere.
 """
 
+import importlib.util
+import platform
+from glob import glob
+
 from setuptools import find_packages, setup
+
+
+def compiled_kernels():
+    """Arguments of `setup` that build the CPU kernels: none without torch, and no failure without a compiler."""
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    import torch
+    from torch.utils.cpp_extension import BuildExtension, CppExtension
+
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    name = "cpu_torch_" + torch.__version__.split("+")[0].replace(".", "_")  # as in fairseq_sharnn/kernels/__init__.py
+    kernels = CppExtension(
+        f"fairseq_sharnn.kernels.{name}",
+        sorted(glob("fairseq_sharnn/kernels/csrc/*.cpp")),
+        depends=sorted(glob("fairseq_sharnn/kernels/csrc/*.h")),
+        # not -march=native: what is built on one machine of a cluster runs on the others
+        extra_compile_args=["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
+        + ["-mavx2", "-mfma"] * x86,
+        extra_link_args=["-fopenmp"],
+        optional=True,
+    )
+
+    class Build(BuildExtension):
+        def build_extensions(self):
+            try:
+                super().build_extensions()
+            except Exception as error:  # torch's own errors are none that setuptools lets an optional extension have
+                print(f"CPU kernels are left out, everything works without them: {error}")
+                self.extensions = []
+
+    return {"ext_modules": [kernels], "cmdclass": {"build_ext": Build.with_options(use_ninja=False)}}
+
 
 setup(
     name="fairseq-sharnn",
@@ -13,6 +50,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["fairseq_sharnn", "fairseq_sharnn.*"]),
+    package_data={"fairseq_sharnn.kernels": ["csrc/*"]},
     python_requires=">=3.8,<3.13",
     install_requires=[
         "torch>=2.4,<2.6; python_version < '3.11'",
@@ -26,4 +64,5 @@ setup(
         "tqdm",
     ],
     extras_require={"test": ["pytest", "pytest-xdist", "hypothesis", "ruff"]},
+    **compiled_kernels(),
 )

@@ -45,7 +45,7 @@ find_python() {
   done
 }
 
-stamp="${PYTHON:-} $(cat requirements.txt setup.py scripts/setup.sh | cksum | cut -d' ' -f1)"
+stamp="${PYTHON:-} $(cat requirements.txt setup.py scripts/setup.sh fairseq_sharnn/kernels/csrc/* | cksum | cut -d' ' -f1)"
 if [ -x "$venv/bin/python" ] && [ "$(cat "$venv/.ready" 2>/dev/null)" = "$stamp" ]; then
   exit 0
 fi
@@ -96,6 +96,7 @@ if [ "$version" = 3.12 ]; then
 else
   step "fairseq, compiled, and the rest (3 of 4; up to 5 minutes)" "${pip[@]}" --no-build-isolation -r requirements.txt
 fi
-step "fairseq_sharnn itself (4 of 4)" "${pip[@]}" --no-build-isolation --no-deps -e .
+step "fairseq_sharnn itself, with its CPU kernels where there is a compiler (4 of 4; about a minute)" \
+  "${pip[@]}" --no-build-isolation --no-deps -e .
 "$venv/bin/python" -c 'import fairseq_sharnn' >>"$log" 2>&1 || fail "the installed package does not import; see: $venv/bin/python -c 'import fairseq_sharnn'"
 echo "$stamp" >"$venv/.ready"

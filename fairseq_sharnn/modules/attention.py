@@ -1,12 +1,13 @@
 """Single-headed attention over memory (paper, section 4.1)."""
 
 import math
-from typing import Callable, Optional, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from fairseq_sharnn import kernels
 from fairseq_sharnn.modules.dropout import check_rate, dropout, keep_mask, keep_scale
 from fairseq_sharnn.modules.overparameterized import OverparameterizedVector
 
@@ -16,44 +17,64 @@ LayerNormFactory = Callable[..., nn.Module]
 _CPU_GROUP_SCORES = 1 << 21
 
 
+def _products(left: Tensor, segments: Sequence[Tensor]) -> Tensor:
+    """left [G, T, d] times each of the segments' rows [G, n, d]: [G, T, S + T]."""
+    if len(segments) == 1:
+        return torch.bmm(left, segments[0].transpose(1, 2))
+    out = left.new_empty((*left.shape[:2], sum(segment.size(1) for segment in segments)))
+    for piece, segment in zip(out.split([segment.size(1) for segment in segments], dim=2), segments):
+        piece.copy_(torch.bmm(left, segment.transpose(1, 2)))
+    return out
+
+
+def _weighted_sum(weights: Tensor, segments: Sequence[Tensor]) -> Tensor:
+    """Rows of the segments [G, n, d] summed by weights [G, T, S + T]: [G, T, d], joined in float32."""
+    pieces = weights.split([segment.size(1) for segment in segments], dim=2)
+    total = torch.bmm(pieces[0], segments[0])
+    if len(segments) == 1:
+        return total
+    total = total.to(torch.promote_types(total.dtype, torch.float32))
+    for piece, segment in zip(pieces[1:], segments[1:]):
+        total += torch.bmm(piece, segment)
+    return total.to(weights.dtype)
+
+
 class _AttendMemory(torch.autograd.Function):
     """out = drop(softmax(q Mᵀ)) drop(M) with M = [memory; chunk], causal inside the chunk.
 
     The memory takes no gradient, so its half of the backward pass is never computed: `chunk` [B, T, D] is passed
-    for its gradient alone, its values are the last T rows of `memory` [B, S + T, D]. The scale 1/√d is in the query.
+    for its gradient alone, its values are the last T rows of the segments. The scale 1/√d is in the query.
     Works on groups of lanes, and on the heads' contiguous columns one after the other.
     """
 
     @staticmethod
-    def forward(ctx, query: Tensor, chunk: Tensor, memory: Tensor, heads: int, rate: float) -> Tensor:
+    def forward(ctx, query: Tensor, chunk: Tensor, heads: int, rate: float, *segments: Tensor) -> Tensor:
         lanes, length, width = query.shape
-        rows, head_width = memory.size(1), width // heads
+        rows, head_width = sum(segment.size(1) for segment in segments), width // heads
         scale = keep_scale(rate, query.device) if rate > 0 else 1.0
         out = torch.empty_like(query, memory_format=torch.contiguous_format)
         saved = []
         future = torch.ones(length, length, dtype=torch.bool, device=query.device).triu_(1) if length > 1 else None
         for group in _lane_groups(lanes, length * rows, query.device):
             value_mask = keep_mask((len(group), rows, width), rate, query.device) if rate > 0 else None
-            for head in range(heads):
-                columns = slice(head * head_width, (head + 1) * head_width)
-                keys = memory[group.start : group.stop, :, columns]
-                scores = torch.bmm(query[group.start : group.stop, :, columns], keys.transpose(1, 2))
+            for columns in _head_columns(heads, head_width):
+                keys = _of_head(segments, group, columns)
+                scores = _products(query[group.start : group.stop, :, columns], keys)
                 if future is not None:
                     scores[:, :, rows - length :].masked_fill_(future, -math.inf)
                 attention = torch.softmax(scores, dim=-1)  # [G, T, S + T]; float32 inside for half precision too
                 del scores
                 if rate > 0:
                     score_mask = keep_mask(attention.shape, rate, query.device)
-                    values = keys * value_mask[:, :, columns]
-                    mixed = torch.bmm(attention * score_mask, values)
+                    mixed = _weighted_sum(attention * score_mask, _masked(keys, value_mask[:, :, columns]))
                     out[group.start : group.stop, :, columns] = mixed.mul_(scale * scale)
                     saved += (attention, score_mask, value_mask)
                 else:
-                    out[group.start : group.stop, :, columns] = torch.bmm(attention, keys)
+                    out[group.start : group.stop, :, columns] = _weighted_sum(attention, keys)
                     saved += (attention, None, None)
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
-            # The memory's buffer grows behind these rows while the graph lives; they themselves never change.
-            ctx.memory, ctx.heads, ctx.dropout_scale = memory, heads, scale
+            # The memory's blocks are filled further while the graph lives; the rows seen here never change.
+            ctx.segments, ctx.heads, ctx.dropout_scale = segments, heads, scale
             ctx.save_for_backward(query, *saved)
         return out
 
@@ -61,38 +82,70 @@ class _AttendMemory(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor):
         query, *saved = ctx.saved_tensors
-        memory, heads, scale = ctx.memory, ctx.heads, ctx.dropout_scale
+        segments, heads, scale = ctx.segments, ctx.heads, ctx.dropout_scale
         lanes, length, width = query.shape
-        rows, head_width = memory.size(1), width // heads
+        rows, head_width = sum(segment.size(1) for segment in segments), width // heads
         past = rows - length
         query_grad = torch.empty_like(query, memory_format=torch.contiguous_format)
         chunk_grad = torch.empty_like(query_grad)
         saved = iter(saved)
         for group in _lane_groups(lanes, length * rows, query.device):
-            for head in range(heads):
+            for columns in _head_columns(heads, head_width):
                 attention, score_mask, value_mask = next(saved), next(saved), next(saved)
-                columns = slice(head * head_width, (head + 1) * head_width)
-                keys = memory[group.start : group.stop, :, columns]
+                keys = _of_head(segments, group, columns)
                 upstream = grad[group.start : group.stop, :, columns]
                 recent = attention[:, :, past:]
                 if score_mask is None:
-                    attention_grad = torch.bmm(upstream, keys.transpose(1, 2))
+                    attention_grad = _products(upstream, keys)
                     value_grad = torch.bmm(recent.transpose(1, 2), upstream)
                 else:
                     upstream = upstream * (scale * scale)
                     value_mask = value_mask[:, :, columns]
-                    attention_grad = torch.bmm(upstream, (keys * value_mask).transpose(1, 2)).mul_(score_mask)
+                    attention_grad = _products(upstream, _masked(keys, value_mask)).mul_(score_mask)
                     value_grad = torch.bmm((recent * score_mask[:, :, past:]).transpose(1, 2), upstream)
                     value_grad.mul_(value_mask[:, past:])
                 score_grad = torch._softmax_backward_data(attention_grad, attention, -1, attention.dtype)
                 del attention_grad
-                query_grad[group.start : group.stop, :, columns] = torch.bmm(score_grad, keys)
+                query_grad[group.start : group.stop, :, columns] = _weighted_sum(score_grad, keys)
                 key_grad = torch.bmm(
                     score_grad[:, :, past:].transpose(1, 2), query[group.start : group.stop, :, columns]
                 )
                 chunk_grad[group.start : group.stop, :, columns] = value_grad.add_(key_grad)
-        ctx.memory = None
-        return query_grad, chunk_grad, None, None, None
+        ctx.segments = None
+        return (query_grad, chunk_grad, None, None, *(None for _ in segments))
+
+
+def _head_columns(heads: int, head_width: int) -> List[slice]:
+    return [slice(head * head_width, (head + 1) * head_width) for head in range(heads)]
+
+
+def _of_head(segments: Sequence[Tensor], group: range, columns: slice) -> List[Tensor]:
+    return [segment[group.start : group.stop, :, columns] for segment in segments]
+
+
+def _masked(segments: Sequence[Tensor], mask: Tensor) -> List[Tensor]:
+    """Segments [G, n, d] times their parts of a mask [G, S + T, d]."""
+    parts = mask.split([segment.size(1) for segment in segments], dim=1)
+    return [segment * part for segment, part in zip(segments, parts)]
+
+
+class _AttendInTiles(torch.autograd.Function):
+    """The same by the CPU kernel, which stores neither weights nor masks: memory O(T), whatever the context."""
+
+    @staticmethod
+    def forward(ctx, query: Tensor, chunk: Tensor, heads: int, rate: float, seed: int, *segments: Tensor) -> Tensor:
+        out, log_sums = kernels.ops.attend(query, segments, heads, rate, seed)
+        if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
+            ctx.segments, ctx.settings = segments, (heads, rate, seed)
+            ctx.save_for_backward(query, out, log_sums)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        query, out, log_sums = ctx.saved_tensors
+        grads = kernels.ops.attend_backward(grad, query, ctx.segments, out, log_sums, *ctx.settings)
+        return (*grads, None, None, None, *(None for _ in ctx.segments))
 
 
 def _lane_groups(lanes: int, scores_per_lane: int, device: torch.device):
@@ -101,16 +154,22 @@ def _lane_groups(lanes: int, scores_per_lane: int, device: torch.device):
     return [range(start, min(start + size, lanes)) for start in range(0, lanes, size)]
 
 
-def attend_memory(query: Tensor, chunk: Tensor, memory: Tensor, heads: int, rate: float) -> Tensor:
-    """Softmax attention of `query` [B, T, D] over `memory` [B, S + T, D], causal among its last T rows.
+def attend_memory(query: Tensor, chunk: Tensor, segments: Sequence[Tensor], heads: int, rate: float) -> Tensor:
+    """Softmax attention of `query` [B, T, D] over memory and chunk together, causal among their last T rows.
 
-    `chunk` [B, T, D] holds the values of those last T rows and receives their gradient. Dropout at `rate` falls on
-    the attention weights and on the values (spec, "Attention"). Returns [B, T, D].
+    segments: the S + T rows in consecutive pieces [B, n, D]. `chunk` [B, T, D] holds the values of the last T of
+    them and receives their gradient. Dropout at `rate` falls on the attention weights and on the values (spec,
+    "Attention"). Returns [B, T, D].
     """
     if torch.is_autocast_enabled() and query.is_cuda:
         dtype = torch.get_autocast_gpu_dtype()
-        query, chunk, memory = query.to(dtype), chunk.to(dtype), memory.to(dtype)
-    return _AttendMemory.apply(query, chunk, memory, heads, rate)
+        query, chunk, segments = query.to(dtype), chunk.to(dtype), [segment.to(dtype) for segment in segments]
+    if kernels.usable(query, chunk, *segments):
+        if query.size(1) == 1 and rate == 0.0 and not torch.is_grad_enabled():
+            return kernels.ops.attend_step(query, segments, heads)
+        seed = kernels.draw_seed() if rate > 0.0 else 0
+        return _AttendInTiles.apply(query, chunk, heads, rate, seed, *segments)
+    return _AttendMemory.apply(query, chunk, heads, rate, *segments)
 
 
 class MemoryAttention(nn.Module):
@@ -141,16 +200,16 @@ class MemoryAttention(nn.Module):
         self.key_gate = nn.Parameter(torch.zeros(width))
         self.value = OverparameterizedVector(width)
 
-    def forward(self, h: Tensor, m: Tensor, rows: Tensor) -> Tensor:
-        """Attend from h [T, B, D] over `rows` [B, S + T, D]: memory, and this chunk's m [T, B, D] as the last T.
+    def forward(self, h: Tensor, m: Tensor, segments: Sequence[Tensor]) -> Tensor:
+        """Attend from h [T, B, D] over `segments`: memory, and this chunk's m [T, B, D] as its last T rows.
 
-        m takes the gradient of its rows. Returns [T, B, D].
+        segments: the S + T rows in consecutive pieces [B, n, D]. m takes the gradient of its rows. Returns [T, B, D].
         """
         q = torch.sigmoid(self.query_gate) * self.ln_query(self.query(h))
         q = dropout(q, self.dropout, self.training)
         q = q * (torch.sigmoid(self.key_gate) * self.scale)
         rate = self.dropout if self.training else 0.0
-        mixed = attend_memory(q.transpose(0, 1), m.transpose(0, 1), rows, self.heads, rate)
+        mixed = attend_memory(q.transpose(0, 1), m.transpose(0, 1), segments, self.heads, rate)
         return mixed.transpose(0, 1) * self.value()
 
 

@@ -6,10 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fairseq_sharnn import kernels
 from fairseq_sharnn.modules.attention import LayerNormFactory, MemoryAttention
 from fairseq_sharnn.modules.boom import Boom
 from fairseq_sharnn.modules.dropout import check_rate, dropout, keep_mask, keep_scale
-from fairseq_sharnn.modules.stream_state import LayerState, empty_memory
+from fairseq_sharnn.modules.lstm import lstm
+from fairseq_sharnn.modules.memory import empty_memory
+from fairseq_sharnn.modules.stream_state import LayerState
 
 LAYER_NORM_EPS = 1e-12
 
@@ -61,28 +64,54 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, LayerState]:
         """h: [T, B, D]; state: of the previous chunk, None where the streams start. Returns h and the new state."""
+        if self._is_single_step(h):
+            return self._step(h, state)
         run = self._run_checkpointed if self.checkpoint_activations and torch.is_grad_enabled() else _run
         h, m, hidden, cell = run(self._recurrent_half, h, state)
-        memory = rows = None
+        segments, memory = self._remember(m, state)
+        h = run(self._mixing_half, h, m, segments)
+        return h, LayerState(hidden.detach(), cell.detach(), memory)
+
+    def _remember(self, m: Optional[Tensor], state: Optional[LayerState]):
+        """Add the chunk's rows m [T, B, D] to the memory: the segments its queries see, and the memory after it."""
+        if m is None:
+            return (), None
+        memory = empty_memory(m.size(1), m.size(2), m) if state is None else state.memory
+        memory = memory.extended(m.transpose(0, 1), self.context)
+        return memory.segments, memory.last(self.context)
+
+    def _is_single_step(self, h: Tensor) -> bool:
+        """Whether h [T, B, D] is one step of few lanes in inference, for which the CPU has kernels of its own."""
+        single = len(h) == 1 and h.size(1) <= kernels.FEW_LANES and not self.training and not torch.is_grad_enabled()
+        return single and kernels.usable(h, self.lstm.weight_ih_l0)
+
+    def _step(self, h: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, LayerState]:
+        """`forward` for one step [1, B, D] of few lanes: layer norms together with the products they feed."""
+        h = h[0]
+        hidden, cell = (torch.zeros_like(h),) * 2 if state is None else (state.hidden, state.cell)
+        norm, lstm_weights = self.ln_input, self.lstm._flat_weights
+        hidden, cell = kernels.ops.lstm_step(h, norm.weight, norm.bias, *lstm_weights, hidden, cell)
+        h, memory = hidden, None
         if self.attention is not None:
-            memory = empty_memory(m.size(1), m.size(2), m) if state is None else state.memory
-            memory = memory.extended(m.transpose(0, 1), self.context)
-            rows = memory.rows
-            memory = memory.last(self.context)
-        h = run(self._mixing_half, h, m, rows)
-        return h, LayerState(hidden.detach().squeeze(0), cell.detach().squeeze(0), memory)
+            m = self.ln_memory(h).unsqueeze(0)
+            segments, memory = self._remember(m, state)
+            h = self.ln_query_input(h)
+            h = h + self.attention(h.unsqueeze(0), m, segments)[0]
+        norm, residual, expand = self.ln_boom_input, self.ln_boom_residual, self.boom.expand
+        h = kernels.ops.boom_step(h, norm.weight, norm.bias, residual.weight, residual.bias, expand.weight, expand.bias)
+        return h.unsqueeze(0), LayerState(hidden, cell, memory)
 
     def _recurrent_half(self, h: Tensor, state: Optional[LayerState]):
         """Up to what goes into memory: the LSTM's output, the rows m [T, B, D] if the layer attends, hidden, cell."""
-        h, (hidden, cell) = self._recur(self.ln_input(h), state)
+        h, hidden, cell = self._recur(self.ln_input(h), state)
         h = dropout(h, self.dropout, self.training)
         return h, None if self.attention is None else self.ln_memory(h), hidden, cell
 
-    def _mixing_half(self, h: Tensor, m: Optional[Tensor], rows: Optional[Tensor]) -> Tensor:
-        """Attention over rows [B, S + T, D], and Boom."""
+    def _mixing_half(self, h: Tensor, m: Optional[Tensor], segments: Tuple[Tensor, ...]) -> Tensor:
+        """Attention over the memory's segments, this chunk in it, and Boom."""
         if self.attention is not None:
             h = self.ln_query_input(h)
-            h = h + dropout(self.attention(h, m, rows), self.dropout, self.training)
+            h = h + dropout(self.attention(h, m, segments), self.dropout, self.training)
         f = self.ln_boom_input(h)
         h = self.ln_boom_residual(h)
         return h + dropout(self.boom(f), self.dropout, self.training)
@@ -92,22 +121,23 @@ class Block(nn.Module):
         """Keep the inputs alone and compute the rest again, with the same dropout masks, in the backward pass."""
         return checkpoint(half, *inputs, use_reentrant=False)
 
-    def _recur(self, x: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, Tuple[Tensor, Tensor]]:
+    def _recur(self, x: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, Tensor, Tensor]:
         """Run the LSTM over x [T, B, D]; DropConnect draws one mask over the hidden-to-hidden matrix a call."""
-        x = x.to(self.lstm.weight_hh_l0.dtype)
+        parameters = self.lstm
+        weight = parameters.weight_hh_l0
+        x = x.to(weight.dtype)
         if state is None:
-            zeros = x.new_zeros(1, x.size(1), x.size(2))
-            start = (zeros, zeros)
+            hidden = cell = x.new_zeros(x.size(1), x.size(2))
         else:
-            start = (state.hidden.unsqueeze(0).to(x.dtype), state.cell.unsqueeze(0).to(x.dtype))
-        if not self.training or self.dropconnect == 0.0:
-            return self.lstm(x, start)
-        weight = self.lstm.weight_hh_l0
-        mask = keep_mask(weight.shape, self.dropconnect, weight.device)
-        weight = weight * mask * keep_scale(self.dropconnect, weight.device)
-        weights = [self.lstm.weight_ih_l0, weight, self.lstm.bias_ih_l0, self.lstm.bias_hh_l0]
-        out, hidden, cell = torch._VF.lstm(x, start, weights, True, 1, 0.0, self.training, False, False)
-        return out, (hidden, cell)
+            hidden, cell = state.hidden.to(x.dtype), state.cell.to(x.dtype)
+        if self.training and self.dropconnect > 0.0:
+            mask = keep_mask(weight.shape, self.dropconnect, weight.device)
+            weight = weight * mask * keep_scale(self.dropconnect, weight.device)
+        weights = (parameters.weight_ih_l0, weight, parameters.bias_ih_l0, parameters.bias_hh_l0)
+        if weight is parameters.weight_hh_l0 and x.is_cuda:  # cuDNN's own flat weights
+            out, (hidden, cell) = parameters(x, (hidden.unsqueeze(0), cell.unsqueeze(0)))
+            return out, hidden.squeeze(0), cell.squeeze(0)
+        return lstm(x, weights, hidden, cell, self.training)
 
 
 def _run(half, *inputs):

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from fairseq_sharnn import kernels
 from fairseq_sharnn.modules.dropout import check_rate, keep_mask, keep_scale
 
 _GELU_SLOPE = 1.702
@@ -39,6 +40,22 @@ class _ActivateAndFold(torch.autograd.Function):
         return slope, None, None, None
 
 
+class _SeededActivateAndFold(torch.autograd.Function):
+    """The same by the CPU kernel, in one pass each way; saved is a alone, the mask is drawn again from its seed."""
+
+    @staticmethod
+    def forward(ctx, a: Tensor, width: int, rate: float, seed: int) -> Tensor:
+        ctx.save_for_backward(a)
+        ctx.settings = width, rate, seed
+        return kernels.ops.activate_and_fold(a, width, rate, seed)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        (a,) = ctx.saved_tensors
+        return kernels.ops.activate_and_fold_backward(grad, a, *ctx.settings), None, None, None
+
+
 class Boom(nn.Module):
     """Widen to H, activate, and sum the H // D consecutive chunks of D columns back to width D (spec, "Boom").
 
@@ -61,7 +78,10 @@ class Boom(nn.Module):
         if self.used < weight.size(0):
             weight, bias = weight[: self.used], bias[: self.used]
         a = nn.functional.linear(f, weight, bias)  # [..., H // D * D]
-        if not self.training or self.dropout == 0.0:
+        rate = self.dropout if self.training else 0.0
+        if kernels.usable(a):
+            return _SeededActivateAndFold.apply(a, self.width, rate, kernels.draw_seed() if rate > 0.0 else 0)
+        if rate == 0.0:
             return _ActivateAndFold.apply(a, self.width, None, 1.0)
-        mask = keep_mask(a.shape, self.dropout, a.device)
-        return _ActivateAndFold.apply(a, self.width, mask, keep_scale(self.dropout, a.device))
+        mask = keep_mask(a.shape, rate, a.device)
+        return _ActivateAndFold.apply(a, self.width, mask, keep_scale(rate, a.device))

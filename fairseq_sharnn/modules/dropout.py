@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from fairseq_sharnn import kernels
+
 # One keep/drop decision takes 16 random bits, so the rate is exact to 2**-17: 0.1 becomes 0.100006.
 _LEVELS = 1 << 16
 
@@ -55,6 +57,19 @@ class _MaskedScale(torch.autograd.Function):
         return (grad * ctx.scale).mul_(mask), None, None
 
 
+class _SeededDropout(torch.autograd.Function):
+    """Dropout by the CPU kernel: the backward pass draws the mask again from its seed."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, rate: float, seed: int) -> Tensor:
+        ctx.rate, ctx.seed = rate, seed
+        return kernels.ops.dropout(x, rate, seed)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return kernels.ops.dropout(grad, ctx.rate, ctx.seed), None, None
+
+
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     """Elementwise dropout: a new mask each call, kept entries scaled by 1 / (1 − rate) (spec, "Dropout sites").
 
@@ -64,4 +79,6 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
         return x
     if x.device.type != "cpu":
         return torch.nn.functional.dropout(x, rate, training=True)
+    if kernels.usable(x):
+        return _SeededDropout.apply(x, rate, kernels.draw_seed())
     return _MaskedScale.apply(x, keep_mask(x.shape, rate, x.device), keep_scale(rate, x.device))

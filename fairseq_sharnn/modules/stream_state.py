@@ -6,89 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import torch
 from torch import Tensor
 
-
-class _RowBuffer:
-    """Backing store of memories: `rows` [B, capacity, D], written once up to `filled`."""
-
-    def __init__(self, rows: Tensor):
-        self.rows = rows
-        self.filled = 0
-
-
-class Memory:
-    """The rows one layer attends to, oldest first (spec, "Memory"). A value: `extended` returns a new one.
-
-    Rows live in a buffer with room at its end, so adding T rows writes T rows; the C older ones move only when the
-    buffer is full, once in at least C / 8 rows. Older values keep reading their own rows: a memory that is
-    extended twice is copied the second time. Memory never carries a gradient.
-    """
-
-    def __init__(self, buffer: _RowBuffer, start: int, stop: int):
-        self._buffer = buffer
-        self._start = start
-        self._stop = stop
-
-    @classmethod
-    def from_rows(cls, rows: Tensor) -> "Memory":
-        """Make a memory of `rows` [B, S, D], oldest first."""
-        buffer = _RowBuffer(rows.detach())
-        buffer.filled = rows.size(1)
-        return cls(buffer, 0, rows.size(1))
-
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-    def to_dict(self) -> Dict:
-        """The rows, and where they lie in their buffer: on CPU the last bit of a product can depend on that."""
-        rows = self.rows.cpu().clone(memory_format=torch.contiguous_format)
-        return {"rows": rows, "start": self._start, "capacity": self._buffer.rows.size(1)}
-
-    @classmethod
-    def from_dict(cls, saved: Dict, device: torch.device) -> "Memory":
-        rows, start = saved["rows"], saved["start"]
-        buffer = _RowBuffer(
-            torch.empty((rows.size(0), saved["capacity"], rows.size(2)), dtype=rows.dtype, device=device)
-        )
-        buffer.filled = start + rows.size(1)
-        buffer.rows[:, start : buffer.filled] = rows.to(device)
-        return cls(buffer, start, buffer.filled)
-
-    @property
-    def rows(self) -> Tensor:
-        """The rows [B, S, D], oldest first: a view, not to be written to."""
-        return self._buffer.rows[:, self._start : self._stop]
-
-    def last(self, count: int) -> "Memory":
-        """The same memory cut to its newest `count` rows (a shorter one is left whole)."""
-        return Memory(self._buffer, max(self._start, self._stop - max(count, 0)), self._stop)
-
-    def extended(self, chunk: Tensor, context: int) -> "Memory":
-        """Cut to the newest max(0, context − T) rows and add the T rows of `chunk` [B, T, D] behind them.
-
-        Raises ValueError when the number of lanes or the width differs.
-        """
-        lanes, length, width = chunk.shape
-        if self._buffer.rows.size(0) != lanes or self._buffer.rows.size(2) != width:
-            raise ValueError(
-                f"memory of {self._buffer.rows.size(0)} lanes x {self._buffer.rows.size(2)} columns "
-                f"cannot take a chunk of {lanes} lanes x {width} columns"
-            )
-        kept = self.last(context - length)
-        buffer, start, stop = kept._buffer, kept._start, kept._stop
-        appendable = stop == buffer.filled and stop + length <= buffer.rows.size(1) and buffer.rows.dtype == chunk.dtype
-        if not appendable:
-            total = len(kept) + length
-            ceiling = max(context, total) + max(length, context // 8)
-            fresh = _RowBuffer(chunk.new_empty((lanes, min(2 * total, ceiling), width)).detach())
-            fresh.rows[:, : len(kept)] = kept.rows
-            buffer, start, stop = fresh, 0, len(kept)
-        buffer.rows[:, stop : stop + length] = chunk.detach()
-        buffer.filled = stop + length
-        return Memory(buffer, start, stop + length)
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> "Memory":
-        """Apply a function to the rows [B, S, D] (move, cast, select lanes)."""
-        return Memory.from_rows(function(self.rows))
+from fairseq_sharnn.modules.memory import Memory
 
 
 @dataclass(frozen=True)
@@ -175,8 +93,3 @@ def slice_saved(saved: Any, lanes: slice) -> Any:
     if isinstance(saved, list):
         return [slice_saved(item, lanes) for item in saved]
     return saved
-
-
-def empty_memory(lanes: int, width: int, like: Tensor) -> Memory:
-    """Memory without rows, for B lanes of width D."""
-    return Memory.from_rows(torch.empty((lanes, 0, width), dtype=like.dtype, device=like.device))

@@ -12,7 +12,8 @@ from fairseq_sharnn.data.byte_dictionary import ByteDictionary
 from fairseq_sharnn.data.stream_plan import TrainingPlan
 from fairseq_sharnn.data.training_stream import TrainingStream
 from fairseq_sharnn.errors import UsageError
-from fairseq_sharnn.modules.stream_state import LayerState, Memory, StreamState
+from fairseq_sharnn.modules.memory import Memory
+from fairseq_sharnn.modules.stream_state import LayerState, StreamState
 
 DICTIONARY = ByteDictionary()
 PAD = DICTIONARY.pad()

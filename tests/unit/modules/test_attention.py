@@ -4,7 +4,7 @@ import torch
 from benchmarks.plain import PlainAttention
 from fairseq_sharnn.modules import attention as attention_module
 from fairseq_sharnn.modules.attention import MemoryAttention, attend_memory, parse_attention_layers
-from fairseq_sharnn.modules.stream_state import Memory
+from fairseq_sharnn.modules.memory import Memory
 
 
 def randomised(width: int, heads: int, rate: float = 0.0) -> MemoryAttention:
@@ -26,7 +26,7 @@ def test_equals_the_formulas_written_out(heads, past, length, context):
     h, m = (torch.randn(length, 2, 12, dtype=torch.float64, requires_grad=True) for _ in range(2))
     old = torch.randn(past, 2, 12, dtype=torch.float64)
     rows = torch.cat([old[max(0, past - max(0, context - length)) :], m])
-    seen = Memory.from_rows(old.transpose(0, 1)).extended(m.transpose(0, 1), context).rows
+    seen = Memory.from_rows(old.transpose(0, 1)).extended(m.transpose(0, 1), context).segments
     out = attention(h, m, seen)
     expected = plain(h, rows)
     torch.testing.assert_close(out, expected)
@@ -52,7 +52,7 @@ def test_dropout_falls_on_values_and_on_attention_weights(monkeypatch, group):
     q, m = (torch.randn(lanes, length, width, dtype=torch.float64, requires_grad=True) for _ in range(2))
     past = torch.randn(lanes, total - length, width, dtype=torch.float64)
     rows = torch.cat([past, m], dim=1)
-    out = attend_memory(q, m, rows.detach(), heads, rate)
+    out = attend_memory(q, m, rows.detach().split([2, 6, 1], dim=1), heads, rate)
     grads = torch.autograd.grad(out.pow(2).sum(), (q, m))
 
     if group == 1:  # drawn lane by lane: values, then each head's weights
@@ -80,9 +80,9 @@ def test_dropout_keeps_the_mean():
     memory = Memory.from_rows(torch.randn(1, 5, 8, dtype=torch.float64).expand(4000, -1, -1))
     q = torch.randn(4000, 3, 8, dtype=torch.float64)[:1].expand(4000, -1, -1)
     chunk = m.transpose(0, 1)
-    rows = memory.extended(chunk, 50).rows
+    rows = memory.extended(chunk, 50).segments
     dropped = attend_memory(q, chunk, rows, 1, 0.3).mean(0)
-    kept = attend_memory(q[:1], chunk[:1], rows[:1], 1, 0.0)[0]
+    kept = attend_memory(q[:1], chunk[:1], [piece[:1] for piece in rows], 1, 0.0)[0]
     assert (dropped - kept).abs().max() < 0.1
     assert attention.training
 

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairseq_sharnn.modules.stream_state import LayerState, Memory, StreamState, empty_memory
+from fairseq_sharnn.modules.memory import Memory, empty_memory
+from fairseq_sharnn.modules.stream_state import LayerState, StreamState
 
 
 def rows(number: int, start: int) -> torch.Tensor:

@@ -1,0 +1,43 @@
+// The operators, as register.cpp makes them known to torch. What each computes stands where it is defined.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <tuple>
+
+namespace sharnn {
+
+// pointwise.cpp
+at::Tensor dropout(const at::Tensor& x, double rate, int64_t seed);
+at::Tensor dropout_factors(int64_t rows, int64_t columns, double rate, int64_t seed);
+at::Tensor activate_and_fold(const at::Tensor& a, int64_t width, double rate, int64_t seed);
+at::Tensor activate_and_fold_backward(const at::Tensor& grad, const at::Tensor& a, int64_t width, double rate,
+                                      int64_t seed);
+
+// attention.cpp
+std::tuple<at::Tensor, at::Tensor> attend(const at::Tensor& query, at::TensorList segments, int64_t heads, double rate,
+                                          int64_t seed);
+std::tuple<at::Tensor, at::Tensor> attend_backward(const at::Tensor& grad, const at::Tensor& query,
+                                                   at::TensorList segments, const at::Tensor& out,
+                                                   const at::Tensor& lse, int64_t heads, double rate, int64_t seed);
+
+// attention_step.cpp
+at::Tensor attend_step(const at::Tensor& query, at::TensorList segments, int64_t heads);
+
+// step.cpp
+std::tuple<at::Tensor, at::Tensor> lstm_step(const at::Tensor& x, const at::Tensor& ln_weight,
+                                             const at::Tensor& ln_bias, const at::Tensor& weight_ih,
+                                             const at::Tensor& weight_hh, const at::Tensor& bias_ih,
+                                             const at::Tensor& bias_hh, const at::Tensor& hidden,
+                                             const at::Tensor& cell);
+at::Tensor boom_step(const at::Tensor& h, const at::Tensor& ln_weight, const at::Tensor& ln_bias,
+                     const at::Tensor& residual_weight, const at::Tensor& residual_bias, const at::Tensor& weight,
+                     const at::Tensor& bias);
+
+// lstm.cpp
+std::tuple<at::Tensor, at::Tensor> lstm(at::Tensor gates, const at::Tensor& weight, const at::Tensor& hidden,
+                                        const at::Tensor& cell);
+at::Tensor lstm_backward(const at::Tensor& grad, const at::Tensor& gates, const at::Tensor& cells,
+                         const at::Tensor& weight, const at::Tensor& cell);
+
+}  // namespace sharnn

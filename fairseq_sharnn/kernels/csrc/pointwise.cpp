@@ -1,0 +1,97 @@
+// Elementwise work that torch would spread over many passes: dropout, and the Boom layer's activation and fold.
+#include "common.h"
+#include "operators.h"
+
+namespace sharnn {
+
+// x ⊙ mask / P(kept) for x [N, n]. Its own gradient is the same function of the upstream gradient.
+at::Tensor dropout(const at::Tensor& x, double rate, int64_t seed) {
+  const auto input = x.contiguous();
+  auto out = at::empty_like(input);
+  const int64_t columns = input.dim() > 0 ? input.size(-1) : 1;
+  if (columns == 0) return out;
+  const Dropout drop(rate, seed);
+  const float* from = input.const_data_ptr<float>();
+  float* to = out.mutable_data_ptr<float>();
+  at::parallel_for(0, input.numel() / columns, std::max<int64_t>(1, 16384 / columns), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      float* y = to + row * columns;
+      const float* values = from + row * columns;
+      drop.factors(y, row, 0, columns);
+#pragma omp simd
+      for (int64_t i = 0; i < columns; ++i) y[i] *= values[i];
+    }
+  });
+  return out;
+}
+
+constexpr float kSlope = 1.702f;
+
+// drop(gelu(a)) for a [N, H], summed over consecutive chunks of `width` columns: [N, width].
+at::Tensor activate_and_fold(const at::Tensor& a, int64_t width, double rate, int64_t seed) {
+  const auto input = a.contiguous();
+  const int64_t columns = input.size(-1), rows = input.numel() / std::max<int64_t>(1, columns);
+  auto shape = input.sizes().vec();
+  shape.back() = width;
+  auto out = at::empty(shape, input.options());
+  const Dropout drop(rate, seed);
+  const float* from = input.const_data_ptr<float>();
+  float* to = out.mutable_data_ptr<float>();
+  at::parallel_for(0, rows, 8, [&](int64_t begin, int64_t end) {
+    std::vector<float> kept(columns, 1.0f);
+    for (int64_t row = begin; row < end; ++row) {
+      if (drop.active()) drop.factors(kept.data(), row, 0, columns);
+      float* sum = to + row * width;
+      std::fill(sum, sum + width, 0.0f);
+      for (int64_t chunk = 0; chunk < columns; chunk += width) {
+        const float* x = from + row * columns + chunk;
+        const float* k = kept.data() + chunk;
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i) sum[i] += x[i] * sigmoid(kSlope * x[i]) * k[i];
+      }
+    }
+  });
+  return out;
+}
+
+// Gradient of activate_and_fold with respect to a: the upstream gradient [N, width] is broadcast over the chunks.
+at::Tensor activate_and_fold_backward(
+    const at::Tensor& grad, const at::Tensor& a, int64_t width, double rate, int64_t seed) {
+  const auto upstream = grad.contiguous(), input = a.contiguous();
+  auto out = at::empty_like(input);
+  const int64_t columns = input.size(-1), rows = input.numel() / std::max<int64_t>(1, columns);
+  const Dropout drop(rate, seed);
+  const float* from = input.const_data_ptr<float>();
+  const float* above = upstream.const_data_ptr<float>();
+  float* to = out.mutable_data_ptr<float>();
+  at::parallel_for(0, rows, 8, [&](int64_t begin, int64_t end) {
+    std::vector<float> kept(columns, 1.0f);
+    for (int64_t row = begin; row < end; ++row) {
+      if (drop.active()) drop.factors(kept.data(), row, 0, columns);
+      const float* g = above + row * width;
+      for (int64_t chunk = 0; chunk < columns; chunk += width) {
+        const float* x = from + row * columns + chunk;
+        const float* k = kept.data() + chunk;
+        float* y = to + row * columns + chunk;
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i) {
+          const float gate = sigmoid(kSlope * x[i]);  // d gelu / da = σ(ka) (1 + k a (1 − σ(ka)))
+          y[i] = g[i] * k[i] * gate * (1.0f + kSlope * x[i] * (1.0f - gate));
+        }
+      }
+    }
+  });
+  return out;
+}
+
+// The factors [rows, columns] that a kernel draws for a seed: tests replay them through plain formulas.
+at::Tensor dropout_factors(int64_t rows, int64_t columns, double rate, int64_t seed) {
+  auto out = at::ones({rows, columns}, at::kFloat);
+  const Dropout drop(rate, seed);
+  if (drop.active()) {
+    for (int64_t row = 0; row < rows; ++row) drop.factors(out.mutable_data_ptr<float>() + row * columns, row, 0, columns);
+  }
+  return out;
+}
+
+}  // namespace sharnn

@@ -1,0 +1,38 @@
+// Names and arguments of the operators, for torch.ops.fairseq_sharnn. (Alone in its file: torch's header is slow.)
+#include <torch/library.h>
+
+#include "operators.h"
+
+TORCH_LIBRARY(fairseq_sharnn, m) {
+  m.def("version() -> int", []() { return int64_t{1}; });  // fairseq_sharnn.kernels.VERSION
+  m.def("dropout(Tensor x, float rate, int seed) -> Tensor");
+  m.def("dropout_factors(int rows, int columns, float rate, int seed) -> Tensor", sharnn::dropout_factors);
+  m.def("activate_and_fold(Tensor a, int width, float rate, int seed) -> Tensor");
+  m.def("activate_and_fold_backward(Tensor grad, Tensor a, int width, float rate, int seed) -> Tensor");
+  m.def("attend(Tensor query, Tensor[] segments, int heads, float rate, int seed) -> (Tensor, Tensor)");
+  m.def(
+      "attend_backward(Tensor grad, Tensor query, Tensor[] segments, Tensor out, Tensor lse, int heads, float rate, "
+      "int seed) -> (Tensor, Tensor)");
+  m.def("attend_step(Tensor query, Tensor[] segments, int heads) -> Tensor");
+  m.def(
+      "lstm_step(Tensor x, Tensor ln_weight, Tensor ln_bias, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, "
+      "Tensor bias_hh, Tensor hidden, Tensor cell) -> (Tensor, Tensor)");
+  m.def(
+      "boom_step(Tensor h, Tensor ln_weight, Tensor ln_bias, Tensor residual_weight, Tensor residual_bias, Tensor weight, "
+      "Tensor bias) -> Tensor");
+  m.def("lstm(Tensor(a!) gates, Tensor weight, Tensor hidden, Tensor cell) -> (Tensor, Tensor)");
+  m.def("lstm_backward(Tensor grad, Tensor gates, Tensor cells, Tensor weight, Tensor cell) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(fairseq_sharnn, CPU, m) {
+  m.impl("dropout", sharnn::dropout);
+  m.impl("activate_and_fold", sharnn::activate_and_fold);
+  m.impl("activate_and_fold_backward", sharnn::activate_and_fold_backward);
+  m.impl("attend", sharnn::attend);
+  m.impl("attend_backward", sharnn::attend_backward);
+  m.impl("attend_step", sharnn::attend_step);
+  m.impl("lstm_step", sharnn::lstm_step);
+  m.impl("boom_step", sharnn::boom_step);
+  m.impl("lstm", sharnn::lstm);
+  m.impl("lstm_backward", sharnn::lstm_backward);
+}

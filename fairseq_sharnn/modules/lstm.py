@@ -1,0 +1,75 @@
+"""The LSTM over one chunk (PyTorch's gate order i f g o, two biases), as a pure function of parameters and state."""
+
+from typing import Sequence, Tuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fairseq_sharnn import kernels
+
+# With fewer lanes a thread, torch's own LSTM, which splits a step's product over threads, is the faster one.
+_LANES_A_THREAD = 4
+
+
+class _Recurrence(torch.autograd.Function):
+    """LSTM over x [T, B, D] by the CPU kernel; the state comes and leaves without gradient.
+
+    Saved for the backward pass: x, the activated gates [T, B, 4D], hidden and cell states [T, B, D].
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight_ih, weight_hh, bias_ih, bias_hh, hidden, cell):
+        length, lanes, width = x.shape
+        flat = x.reshape(-1, width)
+        gates = torch.addmm(bias_ih + bias_hh, flat, weight_ih.t()).view(length, lanes, 4 * width)
+        out, cells = kernels.ops.lstm(gates, weight_hh, hidden, cell)
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(flat, weight_ih, weight_hh, hidden, cell, gates, out, cells)
+        last = cells[-1].clone()
+        ctx.mark_non_differentiable(last)
+        return out, last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, _):
+        flat, weight_ih, weight_hh, hidden, cell, gates, out, cells = ctx.saved_tensors
+        lanes, width = hidden.shape
+        gate_grads = kernels.ops.lstm_backward(grad, gates, cells, weight_hh, cell).view(-1, 4 * width)
+        x_grad = (gate_grads @ weight_ih).view_as(out)
+        weight_ih_grad = gate_grads.t() @ flat
+        weight_hh_grad = gate_grads[lanes:].t() @ out[:-1].view(-1, width)
+        weight_hh_grad.addmm_(gate_grads[:lanes].t(), hidden)
+        bias_grad = gate_grads.sum(0)
+        return x_grad, weight_ih_grad, weight_hh_grad, bias_grad, bias_grad, None, None
+
+
+def lstm(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor, training: bool) -> Tuple[Tensor, ...]:
+    """Run an LSTM layer over x [T, B, D] from hidden and cell [B, D], which take no gradient.
+
+    weights: weight_ih, weight_hh [4D, D], bias_ih, bias_hh [4D]. training: as torch's kernels on CUDA want to know it.
+    Returns the outputs [T, B, D], and hidden and cell [B, D] after the chunk.
+    """
+    length, lanes, width = x.shape
+    if not torch.is_grad_enabled() and length == 1 and x.device.type == "cpu":
+        return _one_step(x[0], weights, hidden, cell)
+    if width % 16 == 0 and lanes >= _LANES_A_THREAD * torch.get_num_threads() and kernels.usable(x, *weights, cell):
+        out, cell = _Recurrence.apply(x, *weights, hidden.detach(), cell.detach())
+        return out, out[-1].detach(), cell
+    start = (hidden.unsqueeze(0), cell.unsqueeze(0))
+    out, hidden, cell = torch._VF.lstm(x, start, list(weights), True, 1, 0.0, training, False, False)
+    return out, hidden.squeeze(0), cell.squeeze(0)
+
+
+def _one_step(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor) -> Tuple[Tensor, ...]:
+    """A step x [B, D] without gradient: torch's LSTM would spend most of it on reordering its weights."""
+    weight_ih, weight_hh, bias_ih, bias_hh = weights
+    gates = torch.addmm(bias_ih, x, weight_ih.t()).addmm_(hidden, weight_hh.t()).add_(bias_hh)
+    width = x.size(1)
+    gates[:, : 2 * width].sigmoid_()
+    gates[:, 2 * width : 3 * width].tanh_()
+    gates[:, 3 * width :].sigmoid_()
+    enter, forget, candidate, reveal = gates.split(width, dim=1)
+    cell = torch.addcmul(enter * candidate, forget, cell)
+    hidden = reveal * torch.tanh(cell)
+    return hidden.unsqueeze(0), hidden, cell
