@@ -21,6 +21,9 @@ VERSION = 1
 # Up to here a step is bound by reading the weights, and the kernels for single steps read them once.
 FEW_LANES = 4
 
+# Attention draws its values' masks from its seed with this key, the weights' from the seed itself (csrc/attention.cpp).
+VALUE_KEY = 0x5DEECE66D
+
 logger = logging.getLogger(__name__)
 
 

@@ -205,9 +205,8 @@ class MemoryAttention(nn.Module):
 
         segments: the S + T rows in consecutive pieces [B, n, D]. m takes the gradient of its rows. Returns [T, B, D].
         """
-        q = torch.sigmoid(self.query_gate) * self.ln_query(self.query(h))
-        q = dropout(q, self.dropout, self.training)
-        q = q * (torch.sigmoid(self.key_gate) * self.scale)
+        gates = torch.sigmoid(self.query_gate) * torch.sigmoid(self.key_gate) * self.scale  # dropout may follow both
+        q = dropout(gates * self.ln_query(self.query(h)), self.dropout, self.training)
         rate = self.dropout if self.training else 0.0
         mixed = attend_memory(q.transpose(0, 1), m.transpose(0, 1), segments, self.heads, rate)
         return mixed.transpose(0, 1) * self.value()

@@ -40,20 +40,30 @@ class _ActivateAndFold(torch.autograd.Function):
         return slope, None, None, None
 
 
-class _SeededActivateAndFold(torch.autograd.Function):
-    """The same by the CPU kernel, in one pass each way; saved is a alone, the mask is drawn again from its seed."""
+class _KernelBoom(torch.autograd.Function):
+    """The whole layer by the CPU kernel, whose mask is drawn again from its seed in the backward pass.
+
+    Kept is a [N, H] alone, which gives its place to its gradient; a second backward pass computes it again.
+    """
 
     @staticmethod
-    def forward(ctx, a: Tensor, width: int, rate: float, seed: int) -> Tensor:
-        ctx.save_for_backward(a)
-        ctx.settings = width, rate, seed
-        return kernels.ops.activate_and_fold(a, width, rate, seed)
+    def forward(ctx, f: Tensor, weight: Tensor, bias: Tensor, width: int, rate: float, seed: int) -> Tensor:
+        flat = f.reshape(-1, width)
+        a = torch.addmm(bias, flat, weight.t())
+        if any(ctx.needs_input_grad):
+            ctx.a, ctx.settings = a, (width, rate, seed)
+            ctx.save_for_backward(flat, weight, bias)
+        return kernels.ops.activate_and_fold(a, width, rate, seed).view_as(f)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        (a,) = ctx.saved_tensors
-        return kernels.ops.activate_and_fold_backward(grad, a, *ctx.settings), None, None, None
+        flat, weight, bias = ctx.saved_tensors
+        a, ctx.a = ctx.a, None
+        if a is None:
+            a = torch.addmm(bias, flat, weight.t())
+        kernels.ops.activate_and_fold_backward(grad, a, *ctx.settings)
+        return (a @ weight).view_as(grad), a.t() @ flat, a.sum(0), None, None, None
 
 
 class Boom(nn.Module):
@@ -77,10 +87,11 @@ class Boom(nn.Module):
         weight, bias = self.expand.weight, self.expand.bias
         if self.used < weight.size(0):
             weight, bias = weight[: self.used], bias[: self.used]
-        a = nn.functional.linear(f, weight, bias)  # [..., H // D * D]
         rate = self.dropout if self.training else 0.0
-        if kernels.usable(a):
-            return _SeededActivateAndFold.apply(a, self.width, rate, kernels.draw_seed() if rate > 0.0 else 0)
+        if kernels.usable(f, weight):
+            seed = kernels.draw_seed() if rate > 0.0 else 0
+            return _KernelBoom.apply(f, weight, bias, self.width, rate, seed)
+        a = nn.functional.linear(f, weight, bias)  # [..., H // D * D]
         if rate == 0.0:
             return _ActivateAndFold.apply(a, self.width, None, 1.0)
         mask = keep_mask(a.shape, rate, a.device)

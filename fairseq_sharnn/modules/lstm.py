@@ -15,17 +15,18 @@ _LANES_A_THREAD = 4
 class _Recurrence(torch.autograd.Function):
     """LSTM over x [T, B, D] by the CPU kernel; the state comes and leaves without gradient.
 
-    Saved for the backward pass: x, the activated gates [T, B, 4D], hidden and cell states [T, B, D].
+    Kept for the backward pass: x, the activated gates [T, B, 4D], hidden and cell states [T, B, D]. The gates give their
+    place to their gradient; a second backward pass over the same graph computes them again.
     """
 
     @staticmethod
     def forward(ctx, x, weight_ih, weight_hh, bias_ih, bias_hh, hidden, cell):
-        length, lanes, width = x.shape
-        flat = x.reshape(-1, width)
-        gates = torch.addmm(bias_ih + bias_hh, flat, weight_ih.t()).view(length, lanes, 4 * width)
+        flat = x.reshape(-1, x.size(2))
+        gates = _gates(flat, weight_ih, bias_ih, bias_hh, len(x))
         out, cells = kernels.ops.lstm(gates, weight_hh, hidden, cell)
         if any(ctx.needs_input_grad):
-            ctx.save_for_backward(flat, weight_ih, weight_hh, hidden, cell, gates, out, cells)
+            ctx.gates = gates
+            ctx.save_for_backward(flat, weight_ih, weight_hh, bias_ih, bias_hh, hidden, cell, out, cells)
         last = cells[-1].clone()
         ctx.mark_non_differentiable(last)
         return out, last
@@ -33,15 +34,25 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad, _):
-        flat, weight_ih, weight_hh, hidden, cell, gates, out, cells = ctx.saved_tensors
+        flat, weight_ih, weight_hh, bias_ih, bias_hh, hidden, cell, out, cells = ctx.saved_tensors
+        gates, ctx.gates = ctx.gates, None
+        if gates is None:
+            gates = _gates(flat, weight_ih, bias_ih, bias_hh, len(out))
+            kernels.ops.lstm(gates, weight_hh, hidden, cell)
+        kernels.ops.lstm_backward(grad, gates, cells, weight_hh, cell)
         lanes, width = hidden.shape
-        gate_grads = kernels.ops.lstm_backward(grad, gates, cells, weight_hh, cell).view(-1, 4 * width)
+        gate_grads = gates.view(-1, 4 * width)
         x_grad = (gate_grads @ weight_ih).view_as(out)
         weight_ih_grad = gate_grads.t() @ flat
         weight_hh_grad = gate_grads[lanes:].t() @ out[:-1].view(-1, width)
         weight_hh_grad.addmm_(gate_grads[:lanes].t(), hidden)
         bias_grad = gate_grads.sum(0)
         return x_grad, weight_ih_grad, weight_hh_grad, bias_grad, bias_grad, None, None
+
+
+def _gates(flat: Tensor, weight_ih: Tensor, bias_ih: Tensor, bias_hh: Tensor, length: int) -> Tensor:
+    """What the input [T·B, D] and both biases give to the gates: [T, B, 4D]."""
+    return torch.addmm(bias_ih + bias_hh, flat, weight_ih.t()).view(length, -1, len(weight_ih))
 
 
 def lstm(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor, training: bool) -> Tuple[Tensor, ...]:

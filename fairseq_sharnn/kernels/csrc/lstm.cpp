@@ -64,11 +64,12 @@ std::tuple<at::Tensor, at::Tensor> lstm(at::Tensor gates, const at::Tensor& weig
   return {out, cells};
 }
 
-// Gradient [T, B, 4D] of what came into the gates, from the gradient [T, B, D] of the hidden states.
-at::Tensor lstm_backward(const at::Tensor& grad, const at::Tensor& gates, const at::Tensor& cells,
-                         const at::Tensor& weight, const at::Tensor& cell) {
+// Put in the place of the activated gates [T, B, 4D] the gradient of what came into them, from the gradient [T, B, D] of the
+// hidden states.
+void lstm_backward(const at::Tensor& grad, at::Tensor gates, const at::Tensor& cells, const at::Tensor& weight,
+                   const at::Tensor& cell) {
   const int64_t T = gates.size(0), B = gates.size(1), D = gates.size(2) / 4;
-  auto gate_grads = at::empty_like(gates);
+  TORCH_CHECK(gates.is_contiguous() && cells.is_contiguous());
   const auto upstream = grad.contiguous(), c0 = cell.contiguous();
   const auto packed = pack_weight(weight);  // [4D, D]
   at::parallel_for(0, B, lanes_a_thread(B), [&](int64_t begin, int64_t end) {
@@ -76,31 +77,29 @@ at::Tensor lstm_backward(const at::Tensor& grad, const at::Tensor& gates, const 
     std::vector<float> h_grad(lanes * D, 0.0f), c_grad(lanes * D, 0.0f);
     for (int64_t t = T - 1; t >= 0; --t) {
       const float* above = upstream.const_data_ptr<float>() + (t * B + begin) * D;
-      const float* g = gates.const_data_ptr<float>() + (t * B + begin) * 4 * D;
+      float* g = gates.mutable_data_ptr<float>() + (t * B + begin) * 4 * D;
       const float* c = cells.const_data_ptr<float>() + (t * B + begin) * D;
       const float* c_old =
           (t > 0 ? cells.const_data_ptr<float>() + (t - 1) * B * D : c0.const_data_ptr<float>()) + begin * D;
-      float* out = gate_grads.mutable_data_ptr<float>() + (t * B + begin) * 4 * D;
       for (int64_t lane = 0; lane < lanes; ++lane) {
-        const float *gl = g + lane * 4 * D, *al = above + lane * D, *cl = c + lane * D, *ol = c_old + lane * D;
-        float *hg = h_grad.data() + lane * D, *cg = c_grad.data() + lane * D, *to = out + lane * 4 * D;
+        const float *al = above + lane * D, *cl = c + lane * D, *ol = c_old + lane * D;
+        float *hg = h_grad.data() + lane * D, *cg = c_grad.data() + lane * D, *gl = g + lane * 4 * D;
 #pragma omp simd
         for (int64_t i = 0; i < D; ++i) {
           const float in = gl[i], forget = gl[D + i], candidate = gl[2 * D + i], reveal = gl[3 * D + i];
           const float squashed = tanh_approx(cl[i]), dh = al[i] + hg[i];
           const float dc = cg[i] + dh * reveal * (1.0f - squashed * squashed);
-          to[i] = dc * candidate * in * (1.0f - in);
-          to[D + i] = dc * ol[i] * forget * (1.0f - forget);
-          to[2 * D + i] = dc * in * (1.0f - candidate * candidate);
-          to[3 * D + i] = dh * squashed * reveal * (1.0f - reveal);
+          gl[i] = dc * candidate * in * (1.0f - in);
+          gl[D + i] = dc * ol[i] * forget * (1.0f - forget);
+          gl[2 * D + i] = dc * in * (1.0f - candidate * candidate);
+          gl[3 * D + i] = dh * squashed * reveal * (1.0f - reveal);
           cg[i] = dc * forget;
           hg[i] = 0.0f;
         }
       }
-      if (t > 0) multiply<true>(out, 4 * D, packed.data(), lanes, D, 4 * D, h_grad.data(), D);
+      if (t > 0) multiply<true>(g, 4 * D, packed.data(), lanes, D, 4 * D, h_grad.data(), D);
     }
   });
-  return gate_grads;
 }
 
 }  // namespace sharnn

@@ -11,8 +11,7 @@ namespace sharnn {
 at::Tensor dropout(const at::Tensor& x, double rate, int64_t seed);
 at::Tensor dropout_factors(int64_t rows, int64_t columns, double rate, int64_t seed);
 at::Tensor activate_and_fold(const at::Tensor& a, int64_t width, double rate, int64_t seed);
-at::Tensor activate_and_fold_backward(const at::Tensor& grad, const at::Tensor& a, int64_t width, double rate,
-                                      int64_t seed);
+void activate_and_fold_backward(const at::Tensor& grad, at::Tensor a, int64_t width, double rate, int64_t seed);
 
 // attention.cpp
 std::tuple<at::Tensor, at::Tensor> attend(const at::Tensor& query, at::TensorList segments, int64_t heads, double rate,
@@ -37,7 +36,7 @@ at::Tensor boom_step(const at::Tensor& h, const at::Tensor& ln_weight, const at:
 // lstm.cpp
 std::tuple<at::Tensor, at::Tensor> lstm(at::Tensor gates, const at::Tensor& weight, const at::Tensor& hidden,
                                         const at::Tensor& cell);
-at::Tensor lstm_backward(const at::Tensor& grad, const at::Tensor& gates, const at::Tensor& cells,
-                         const at::Tensor& weight, const at::Tensor& cell);
+void lstm_backward(const at::Tensor& grad, at::Tensor gates, const at::Tensor& cells, const at::Tensor& weight,
+                   const at::Tensor& cell);
 
 }  // namespace sharnn

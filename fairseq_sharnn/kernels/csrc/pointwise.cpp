@@ -54,34 +54,31 @@ at::Tensor activate_and_fold(const at::Tensor& a, int64_t width, double rate, in
   return out;
 }
 
-// Gradient of activate_and_fold with respect to a: the upstream gradient [N, width] is broadcast over the chunks.
-at::Tensor activate_and_fold_backward(
-    const at::Tensor& grad, const at::Tensor& a, int64_t width, double rate, int64_t seed) {
-  const auto upstream = grad.contiguous(), input = a.contiguous();
-  auto out = at::empty_like(input);
-  const int64_t columns = input.size(-1), rows = input.numel() / std::max<int64_t>(1, columns);
+// Put in the place of a the gradient of activate_and_fold with respect to it: the upstream gradient [N, width] is broadcast
+// over the chunks.
+void activate_and_fold_backward(const at::Tensor& grad, at::Tensor a, int64_t width, double rate, int64_t seed) {
+  const auto upstream = grad.contiguous();
+  TORCH_CHECK(a.is_contiguous());
+  const int64_t columns = a.size(-1), rows = a.numel() / std::max<int64_t>(1, columns);
   const Dropout drop(rate, seed);
-  const float* from = input.const_data_ptr<float>();
   const float* above = upstream.const_data_ptr<float>();
-  float* to = out.mutable_data_ptr<float>();
+  float* values = a.mutable_data_ptr<float>();
   at::parallel_for(0, rows, 8, [&](int64_t begin, int64_t end) {
     std::vector<float> kept(columns, 1.0f);
     for (int64_t row = begin; row < end; ++row) {
       if (drop.active()) drop.factors(kept.data(), row, 0, columns);
       const float* g = above + row * width;
       for (int64_t chunk = 0; chunk < columns; chunk += width) {
-        const float* x = from + row * columns + chunk;
+        float* x = values + row * columns + chunk;
         const float* k = kept.data() + chunk;
-        float* y = to + row * columns + chunk;
 #pragma omp simd
         for (int64_t i = 0; i < width; ++i) {
           const float gate = sigmoid(kSlope * x[i]);  // d gelu / da = σ(ka) (1 + k a (1 − σ(ka)))
-          y[i] = g[i] * k[i] * gate * (1.0f + kSlope * x[i] * (1.0f - gate));
+          x[i] = g[i] * k[i] * gate * (1.0f + kSlope * x[i] * (1.0f - gate));
         }
       }
     }
   });
-  return out;
 }
 
 // The factors [rows, columns] that a kernel draws for a seed: tests replay them through plain formulas.

@@ -8,7 +8,7 @@ TORCH_LIBRARY(fairseq_sharnn, m) {
   m.def("dropout(Tensor x, float rate, int seed) -> Tensor");
   m.def("dropout_factors(int rows, int columns, float rate, int seed) -> Tensor", sharnn::dropout_factors);
   m.def("activate_and_fold(Tensor a, int width, float rate, int seed) -> Tensor");
-  m.def("activate_and_fold_backward(Tensor grad, Tensor a, int width, float rate, int seed) -> Tensor");
+  m.def("activate_and_fold_backward(Tensor grad, Tensor(a!) a, int width, float rate, int seed) -> ()");
   m.def("attend(Tensor query, Tensor[] segments, int heads, float rate, int seed) -> (Tensor, Tensor)");
   m.def(
       "attend_backward(Tensor grad, Tensor query, Tensor[] segments, Tensor out, Tensor lse, int heads, float rate, "
@@ -21,7 +21,7 @@ TORCH_LIBRARY(fairseq_sharnn, m) {
       "boom_step(Tensor h, Tensor ln_weight, Tensor ln_bias, Tensor residual_weight, Tensor residual_bias, Tensor weight, "
       "Tensor bias) -> Tensor");
   m.def("lstm(Tensor(a!) gates, Tensor weight, Tensor hidden, Tensor cell) -> (Tensor, Tensor)");
-  m.def("lstm_backward(Tensor grad, Tensor gates, Tensor cells, Tensor weight, Tensor cell) -> Tensor");
+  m.def("lstm_backward(Tensor grad, Tensor(a!) gates, Tensor cells, Tensor weight, Tensor cell) -> ()");
 }
 
 TORCH_LIBRARY_IMPL(fairseq_sharnn, CPU, m) {

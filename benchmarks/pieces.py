@@ -1,0 +1,126 @@
+"""Where the time of an update goes: each piece alone at its size, beside a plain matrix product and a plain copy.
+
+The operations are counted from the formulas (2 a multiply-add; forward, and twice that backward; attention's memory rows
+take no gradient, so its backward products are those of the queries and of the chunk).
+"""
+
+import time
+from statistics import median
+from typing import Callable, Dict, List
+
+import torch
+
+from benchmarks.contestants import PRECISIONS, Case, Ours
+from fairseq_sharnn.modules.memory import Memory
+
+
+def timed(work: Callable[[], None], device: str) -> float:
+    """Seconds of one call."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def operations(case: Case) -> Dict[str, float]:
+    """Operations that one training update needs, by piece."""
+    tokens, width, rows = case.tokens, case.width, case.context
+    heads, folds = len(case.attention_layers), case.boom_width // case.width * case.width
+    lstm = case.layers * tokens * 2 * 8 * width * width * 3
+    boom = case.layers * tokens * 2 * width * folds * 3
+    # two products forward, two backward over all rows, and two more for the chunk's own rows (half of them masked)
+    attention = heads * tokens * (2 * width * (4 * rows + case.length) + 2 * width * width * 3)
+    vocab = case.sizes().vocab
+    return {
+        "LSTM": lstm,
+        "attention": attention,
+        "Boom": boom,
+        "optimizer": 0.0,
+        "rest": tokens * 2 * width * vocab * 3,
+    }
+
+
+def pieces(case: Case) -> Dict[str, Callable[[], None]]:
+    """Programs that do the work of one update in one piece: forward and backward in all layers that have it."""
+    contestant = Ours(case)
+    contestant.model.train()
+    block = contestant.model.blocks[(case.attention_layers or (0,))[0]]
+    factory = {"device": case.device, "dtype": PRECISIONS[case.precision]}
+    shape = (case.length, case.lanes, case.width)
+    x, upstream = torch.randn(shape, **factory), torch.randn(shape, **factory)
+    past = torch.randn(case.lanes, case.context - case.length, case.width, **factory)
+    memory = Memory.from_rows(past)
+
+    def repeat(count: int, forward: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[], None]:
+        def work() -> None:
+            for _ in range(count):
+                forward(x.detach().requires_grad_()).backward(upstream)
+
+        return work
+
+    def attend(h: torch.Tensor) -> torch.Tensor:
+        return block.attention(h, h, memory.extended(h.transpose(0, 1), case.context).segments)
+
+    for parameter in contestant.model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+
+    def optimize() -> None:
+        torch.nn.utils.clip_grad_norm_(contestant.model.parameters(), 0.25)
+        contestant.optimizer.step()
+
+    work = {
+        "LSTM": repeat(case.layers, lambda h: block._recur(h, None)[0]),
+        "Boom": repeat(case.layers, block.boom),
+        "optimizer": optimize,
+    }
+    if case.attention_layers:
+        work["attention"] = repeat(len(case.attention_layers), attend)
+    return work
+
+
+def yardsticks(case: Case) -> Dict[str, Callable[[], None]]:
+    """A plain matrix product and a plain copy: what this machine can do."""
+    size = 8192 if case.device.startswith("cuda") else 2048
+    factory = {"device": case.device, "dtype": PRECISIONS[case.precision]}
+    a, b, product = (torch.randn(size, size, **factory) for _ in range(3))
+    source = torch.randn(20_000_000, **factory)
+    target = torch.empty_like(source)
+    return {"product": lambda: torch.mm(a, b, out=product), "copy": lambda: target.copy_(source)}
+
+
+def yardstick_rates(case: Case, seconds: Dict[str, float]) -> Dict[str, float]:
+    """Operations/s of the product, and bytes/s of the copy (read and written)."""
+    size = 8192 if case.device.startswith("cuda") else 2048
+    item = torch.empty((), dtype=PRECISIONS[case.precision]).element_size()
+    return {"product": 2 * size**3 / seconds["product"], "copy": 2 * item * 20_000_000 / seconds["copy"]}
+
+
+def breakdown(case: Case, repeats: int, update_seconds: float) -> Dict:
+    """Median seconds of each piece and yardstick, interleaved; `rest` is what is left of a whole update."""
+    work = {**pieces(case), **yardsticks(case)}
+    seconds: Dict[str, List[float]] = {name: [] for name in work}
+    for round_number in range(repeats + 1):
+        for name, piece in work.items():
+            taken = timed(piece, case.device)
+            if round_number > 0:
+                seconds[name].append(taken)
+    medians = {name: median(taken) for name, taken in seconds.items()}
+    rates = yardstick_rates(case, medians)
+    needed = operations(case)
+    rows = {name: medians[name] for name in ("LSTM", "attention", "Boom", "optimizer") if name in medians}
+    rows["rest"] = max(0.0, update_seconds - sum(rows.values()))
+    return {
+        "product_ops_per_s": rates["product"],
+        "copy_bytes_per_s": rates["copy"],
+        "pieces": {
+            name: {
+                "seconds": taken,
+                "operations": needed[name],
+                "share_of_product": needed[name] / taken / rates["product"] if taken > 0 else None,
+            }
+            for name, taken in rows.items()
+        },
+    }

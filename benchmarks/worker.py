@@ -1,0 +1,87 @@
+"""One contestant in a process of its own, so that its peak memory is its own: `Worker` starts it and asks it to work."""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Dict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class WorkerFailed(RuntimeError):
+    """The process ended; the message is the last line it printed."""
+
+
+class Worker:
+    """A process that holds one contestant ready for one workload and works when asked to."""
+
+    def __init__(self, name: str, case, workload: str, threads: int):
+        order = json.dumps({"name": name, "case": asdict(case), "workload": workload, "threads": threads})
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", order],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.ready = self._answer()  # {"parameters": ..., "start_bytes": ...}
+
+    def _answer(self) -> Dict:
+        line = self._process.stdout.readline()
+        if not line:
+            error = self._process.stderr.read().strip().splitlines()
+            raise WorkerFailed(error[-1] if error else f"ended with exit code {self._process.wait()}")
+        return json.loads(line)
+
+    def work(self) -> Dict:
+        """Do one unit: {"seconds": ..., "bytes": ..., "peak_bytes": ...}."""
+        self._process.stdin.write("work\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._process.stderr.close()
+
+
+def peak_bytes(device: str) -> int:
+    """Most memory this process has held: resident on CPU, allocated on an accelerator."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main(order: Dict) -> None:
+    import torch
+
+    from benchmarks.contestants import Case, build
+
+    torch.set_num_threads(order["threads"])
+    case = Case(**order["case"])
+    start = peak_bytes(case.device)
+    contestant = build(order["name"], case)
+    contestant.prepare(order["workload"])
+    unit = getattr(contestant, order["workload"])
+    wait = torch.cuda.synchronize if case.device.startswith("cuda") else lambda: None
+    unit()
+    wait()
+    print(json.dumps({"parameters": contestant.parameters, "start_bytes": start}), flush=True)
+    for _ in sys.stdin:
+        begin = time.perf_counter()
+        done = unit()
+        wait()
+        seconds = time.perf_counter() - begin
+        print(json.dumps({"seconds": seconds, "bytes": done, "peak_bytes": peak_bytes(case.device)}), flush=True)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
