@@ -50,7 +50,7 @@ def _calls_of_dropout(seeds: List[int]) -> List[Callable[[torch.Tensor, float], 
             calls += [by_lane(attention ^ kernels.VALUE_KEY), straight(attention)]
             calls.append(straight(next(left)))
         calls.append(straight(next(left)))
-    return calls + [straight(next(left)), straight(next(left))]
+    return [*calls, straight(next(left)), straight(next(left))]
 
 
 def _train(updates: int, dtype: torch.dtype, rate: float, device: str) -> Dict[str, List[float]]:

@@ -134,18 +134,19 @@ class _AttendInTiles(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, query: Tensor, chunk: Tensor, heads: int, rate: float, seed: int, *segments: Tensor) -> Tensor:
+        query = query.transpose(0, 1)  # time-major as the network's other values are: no copy
         out, log_sums = kernels.ops.attend(query, segments, heads, rate, seed)
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
             ctx.segments, ctx.settings = segments, (heads, rate, seed)
             ctx.save_for_backward(query, out, log_sums)
-        return out
+        return out.transpose(0, 1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
         query, out, log_sums = ctx.saved_tensors
-        grads = kernels.ops.attend_backward(grad, query, ctx.segments, out, log_sums, *ctx.settings)
-        return (*grads, None, None, None, *(None for _ in ctx.segments))
+        grads = kernels.ops.attend_backward(grad.transpose(0, 1), query, ctx.segments, out, log_sums, *ctx.settings)
+        return (*(grad.transpose(0, 1) for grad in grads), None, None, None, *(None for _ in ctx.segments))
 
 
 def _lane_groups(lanes: int, scores_per_lane: int, device: torch.device):

@@ -20,17 +20,18 @@ struct Tile {
   int64_t lane_stride, row_stride;
 };
 
-// What all queries have in common. query is [B, T, D]; the segments are the S + T rows, the last T those of the chunk.
+// What all queries have in common. query is [T, B, D]; the segments are the S + T rows, the last T those of the chunk.
 struct Problem {
-  int64_t lanes, length, width, rows, past, heads, d;
+  int64_t lanes, length, width, step, rows, past, heads, d;  // step: from one time to the next, in query and output
   const float* query;
   std::vector<Tile> tiles;  // each in one segment, and in memory or in the chunk, never in both
   Dropout weight_drop, value_drop;
 
   Problem(const at::Tensor& q, at::TensorList segments, int64_t heads_, double rate, int64_t seed)
-      : lanes(q.size(0)),
-        length(q.size(1)),
+      : lanes(q.size(1)),
+        length(q.size(0)),
         width(q.size(2)),
+        step(q.size(1) * q.size(2)),
         rows(0),
         heads(heads_),
         d(q.size(2) / heads_),
@@ -74,7 +75,7 @@ struct Queries {
     T = p.length * (part + 1) / parts - first;
   }
 
-  int64_t offset() const { return (lane * p.length + first) * p.width + head * p.d; }
+  int64_t offset() const { return first * p.step + lane * p.width + head * p.d; }
   const float* q() const { return p.query + offset(); }
   const float* keys(const Tile& tile) const { return tile.rows + lane * tile.lane_stride + head * p.d; }
   int64_t weight_row(int64_t t) const { return (lane * p.heads + head) * p.length + first + t; }
@@ -108,7 +109,7 @@ void forward(const Queries& s, float* out, float* lse) {
     if (s.blind(tile)) break;
     const int64_t start = tile.start, n = tile.n;
     pack(s.keys(tile), 1, tile.row_stride, d, 0, panels(n), n, packed.data());
-    multiply<false>(s.q(), p.width, packed.data(), T, n, d, scores.data(), kTile);
+    multiply<false>(s.q(), p.step, packed.data(), T, n, d, scores.data(), kTile);
     for (int64_t t = 0; t < T; ++t) {
       float* w = scores.data() + t * kTile;
       const int64_t seen = s.visible(t, start, n);
@@ -148,7 +149,7 @@ void forward(const Queries& s, float* out, float* lse) {
     multiply<true>(scores.data(), kTile, packed.data(), T, d, n, mixed.data(), padded);
   }
   for (int64_t t = 0; t < T; ++t) {
-    float* to = out + s.offset() + t * p.width;
+    float* to = out + s.offset() + t * p.step;
     const float* from = mixed.data() + t * padded;
     const float inverse = 1.0f / sum[t];
 #pragma omp simd
@@ -163,7 +164,7 @@ void transpose(const float* from, int64_t stride, int64_t rows, int64_t columns,
   }
 }
 
-// chunk_grad is [B, T, D] of this part's own, filled with zeros.
+// chunk_grad is [T, B, D] of this part's own, filled with zeros.
 void backward(const Queries& s, const float* grad, const float* out, const float* lse, float* query_grad,
               float* chunk_grad) {
   const Problem& p = s.p;
@@ -174,7 +175,7 @@ void backward(const Queries& s, const float* grad, const float* out, const float
   std::vector<float> dot(T), factors(kTile, 1.0f);
   if (p.value_drop.active()) dropped.resize(kTile * d);
   for (int64_t t = 0; t < T; ++t) {  // Σ_s A_ts dA_ts = dout_t · out_t
-    const float *a = upstream + t * p.width, *b = out + s.offset() + t * p.width;
+    const float *a = upstream + t * p.step, *b = out + s.offset() + t * p.step;
     float total = 0.0f;
 #pragma omp simd reduction(+ : total)
     for (int64_t i = 0; i < d; ++i) total += a[i] * b[i];
@@ -191,9 +192,9 @@ void backward(const Queries& s, const float* grad, const float* out, const float
       stride = d;
     }
     pack(keys, 1, tile.row_stride, d, 0, panels(n), n, packed.data());
-    multiply<false>(s.q(), p.width, packed.data(), T, n, d, weights.data(), kTile);
+    multiply<false>(s.q(), p.step, packed.data(), T, n, d, weights.data(), kTile);
     pack(values, 1, stride, d, 0, panels(n), n, packed.data());
-    multiply<false>(upstream, p.width, packed.data(), T, n, d, score_grads.data(), kTile);
+    multiply<false>(upstream, p.step, packed.data(), T, n, d, score_grads.data(), kTile);
     for (int64_t t = 0; t < T; ++t) {
       float *w = weights.data() + t * kTile, *g = score_grads.data() + t * kTile;
       const float *k = factors.data(), log_sum = lse[s.weight_row(t)], mean = dot[t];
@@ -211,28 +212,28 @@ void backward(const Queries& s, const float* grad, const float* out, const float
     pack(keys, tile.row_stride, 1, n, 0, panels(d), d, packed.data());
     multiply<true>(score_grads.data(), kTile, packed.data(), T, d, n, q_grad.data(), padded);
     if (start >= p.past) {
-      pack(upstream, p.width, 1, T, 0, panels(d), d, packed.data());
+      pack(upstream, p.step, 1, T, 0, panels(d), d, packed.data());
       transpose(weights.data(), kTile, T, n, turned.data());
       multiply<false>(turned.data(), T, packed.data(), n, d, T, row_grads.data(), padded);
       if (p.value_drop.active()) {
         drop_values(s, row_grads.data(), padded, start, n, dropped.data());
         for (int64_t r = 0; r < n; ++r) std::copy_n(dropped.data() + r * d, d, row_grads.data() + r * padded);
       }
-      pack(s.q(), p.width, 1, T, 0, panels(d), d, packed.data());
+      pack(s.q(), p.step, 1, T, 0, panels(d), d, packed.data());
       transpose(score_grads.data(), kTile, T, n, turned.data());
       multiply<true>(turned.data(), T, packed.data(), n, d, T, row_grads.data(), padded);
       for (int64_t r = 0; r < n; ++r) {
-        float* to = chunk_grad + (s.lane * p.length + start - p.past + r) * p.width + s.head * d;
+        float* to = chunk_grad + (start - p.past + r) * p.step + s.lane * p.width + s.head * d;
         std::copy_n(row_grads.data() + r * padded, d, to);
       }
     }
   }
-  for (int64_t t = 0; t < T; ++t) std::copy_n(q_grad.data() + t * padded, d, query_grad + s.offset() + t * p.width);
+  for (int64_t t = 0; t < T; ++t) std::copy_n(q_grad.data() + t * padded, d, query_grad + s.offset() + t * p.step);
 }
 
 }  // namespace
 
-// query [B, T, D], segments [B, n, D] whose last T rows are the chunk's -> out [B, T, D], log-sum-exp [B, heads, T].
+// query [T, B, D], segments [B, n, D] whose last T rows are the chunk's -> out [T, B, D], log-sum-exp [B, heads, T].
 std::tuple<at::Tensor, at::Tensor> attend(const at::Tensor& query, at::TensorList segments, int64_t heads, double rate,
                                           int64_t seed) {
   const auto q = query.contiguous();
@@ -247,14 +248,14 @@ std::tuple<at::Tensor, at::Tensor> attend(const at::Tensor& query, at::TensorLis
   return {out, lse};
 }
 
-// Gradients of query and of the chunk's rows, both [B, T, D].
+// Gradients of query and of the chunk's rows, both [T, B, D].
 std::tuple<at::Tensor, at::Tensor> attend_backward(const at::Tensor& grad, const at::Tensor& query,
                                                    at::TensorList segments, const at::Tensor& out,
                                                    const at::Tensor& lse, int64_t heads, double rate, int64_t seed) {
   const auto upstream = grad.contiguous(), q = query.contiguous();
   const Problem p(q, segments, heads, rate, seed);
   const int64_t parts = p.parts();
-  auto query_grad = at::empty_like(q), chunk_grads = at::zeros({parts, p.lanes, p.length, p.width}, q.options());
+  auto query_grad = at::empty_like(q), chunk_grads = at::zeros({parts, p.length, p.lanes, p.width}, q.options());
   at::parallel_for(0, p.lanes * heads * parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
       float* own = chunk_grads.mutable_data_ptr<float>() + item % parts * q.numel();
