@@ -6,7 +6,9 @@ kernels (fairseq_sharnn/kernels) are compiled where torch and a C++ compiler are
 
 import importlib.util
 import platform
+import runpy
 from glob import glob
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
@@ -19,13 +21,14 @@ def compiled_kernels():
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 
     x86 = platform.machine() in ("x86_64", "AMD64")
-    name = "cpu_torch_" + torch.__version__.split("+")[0].replace(".", "_")  # as in fairseq_sharnn/kernels/__init__.py
+    naming = runpy.run_path("fairseq_sharnn/kernels/naming.py")
+    name = naming["library_name"](torch.__version__, Path("fairseq_sharnn/kernels/csrc"))
     kernels = CppExtension(
         f"fairseq_sharnn.kernels.{name}",
         sorted(glob("fairseq_sharnn/kernels/csrc/*.cpp")),
         depends=sorted(glob("fairseq_sharnn/kernels/csrc/*.h")),
         # not -march=native: what is built on one machine of a cluster runs on the others
-        extra_compile_args=["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
+        extra_compile_args=["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing"]
         + ["-mavx2", "-mfma"] * x86,
         extra_link_args=["-fopenmp"],
         optional=True,

@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.contestants import PRECISIONS, Case, Ours
 from fairseq_sharnn.modules.memory import Memory
+from fairseq_sharnn.modules.sha_rnn import SHARNN
 
 
 def timed(work: Callable[[], None], device: str) -> float:
@@ -33,20 +34,23 @@ def operations(case: Case) -> Dict[str, float]:
     boom = case.layers * tokens * 2 * width * folds * 3
     # two products forward, two backward over all rows, and two more for the chunk's own rows (half of them masked)
     attention = heads * tokens * (2 * width * (4 * rows + case.length) + 2 * width * width * 3)
-    vocab = case.sizes().vocab
-    return {
-        "LSTM": lstm,
-        "attention": attention,
-        "Boom": boom,
-        "optimizer": 0.0,
-        "rest": tokens * 2 * width * vocab * 3,
-    }
+    return {"LSTM": lstm, "attention": attention, "Boom": boom}
+
+
+def bytes_to_move(case: Case, parameters: int) -> Dict[str, float]:
+    """Bytes that the pieces bound by memory read and write at the least.
+
+    Optimizer: a norm for the clipping, its scaling, then weight, gradient and two moments read, three of them written,
+    and the update written and read again for its norm. Rest: layer norms, dropouts and sums, about 9 values
+    [T, B, D] a layer, each read and written forward and backward.
+    """
+    item = torch.empty((), dtype=PRECISIONS[case.precision]).element_size()
+    return {"optimizer": parameters * 4 * 12, "rest": case.layers * 9 * case.tokens * case.width * item * 4}
 
 
 def pieces(case: Case) -> Dict[str, Callable[[], None]]:
     """Programs that do the work of one update in one piece: forward and backward in all layers that have it."""
     contestant = Ours(case)
-    contestant.model.train()
     block = contestant.model.blocks[(case.attention_layers or (0,))[0]]
     factory = {"device": case.device, "dtype": PRECISIONS[case.precision]}
     shape = (case.length, case.lanes, case.width)
@@ -64,14 +68,15 @@ def pieces(case: Case) -> Dict[str, Callable[[], None]]:
     def attend(h: torch.Tensor) -> torch.Tensor:
         return block.attention(h, h, memory.extended(h.transpose(0, 1), case.context).segments)
 
-    for parameter in contestant.model.parameters():
-        parameter.grad = torch.randn_like(parameter)
-
     def optimize() -> None:
+        for parameter in contestant.model.parameters():
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         torch.nn.utils.clip_grad_norm_(contestant.model.parameters(), 0.25)
         contestant.optimizer.step()
 
+    contestant.prepare("training")
     work = {
+        "update": contestant.training,
         "LSTM": repeat(case.layers, lambda h: block._recur(h, None)[0]),
         "Boom": repeat(case.layers, block.boom),
         "optimizer": optimize,
@@ -98,8 +103,8 @@ def yardstick_rates(case: Case, seconds: Dict[str, float]) -> Dict[str, float]:
     return {"product": 2 * size**3 / seconds["product"], "copy": 2 * item * 20_000_000 / seconds["copy"]}
 
 
-def breakdown(case: Case, repeats: int, update_seconds: float) -> Dict:
-    """Median seconds of each piece and yardstick, interleaved; `rest` is what is left of a whole update."""
+def breakdown(case: Case, repeats: int) -> Dict:
+    """Median seconds of an update, of each piece and of the yardsticks, in turns; `rest` is the update less the pieces."""
     work = {**pieces(case), **yardsticks(case)}
     seconds: Dict[str, List[float]] = {name: [] for name in work}
     for round_number in range(repeats + 1):
@@ -109,18 +114,16 @@ def breakdown(case: Case, repeats: int, update_seconds: float) -> Dict:
                 seconds[name].append(taken)
     medians = {name: median(taken) for name, taken in seconds.items()}
     rates = yardstick_rates(case, medians)
-    needed = operations(case)
+    parameters = sum(p.numel() for p in SHARNN(case.sizes()).parameters())
+    needed, moved = operations(case), bytes_to_move(case, parameters)
     rows = {name: medians[name] for name in ("LSTM", "attention", "Boom", "optimizer") if name in medians}
-    rows["rest"] = max(0.0, update_seconds - sum(rows.values()))
+    rows["rest"] = medians["update"] - sum(rows.values())
     return {
         "product_ops_per_s": rates["product"],
         "copy_bytes_per_s": rates["copy"],
+        "update_seconds": medians["update"],
         "pieces": {
-            name: {
-                "seconds": taken,
-                "operations": needed[name],
-                "share_of_product": needed[name] / taken / rates["product"] if taken > 0 else None,
-            }
+            name: {"seconds": taken, "operations": needed.get(name), "bytes": moved.get(name)}
             for name, taken in rows.items()
         },
     }

@@ -137,16 +137,16 @@ def main(arguments: Optional[List[str]] = None) -> int:
                 progress.set_description(f"{label}: {workload}")
                 measured[workload] = measure(case, workload, args.repeats, args.threads, progress)
             progress.set_description(f"{label}: pieces")
-            update = measured.get("training", {}).get("fairseq_sharnn", {}).get("median_seconds")
-            parts = breakdown(case, args.repeats, update) if update else None
+            failed = "failed" in measured.get("training", {}).get("fairseq_sharnn", {"failed": ""})
+            parts = None if failed else breakdown(case, args.repeats)
             result["cases"][label] = {"case": vars(case), "workloads": measured, "breakdown": parts}
             progress.update()
     if args.compare_updates > 0:
         result["losses"] = loss_compare.compare(args.compare_updates, args.device)
-    write_whole(out.with_suffix(".json"), json.dumps(result, indent=1))
-    write_whole(out.with_suffix(".md"), speed_report(result))
+    write_whole(out.with_name(out.name + ".json"), json.dumps(result, indent=1))
+    write_whole(out.with_name(out.name + ".md"), speed_report(result))
     print(f"{out}.md and {out}.json written")
-    return 0
+    return 0 if all(row["same"] for row in result.get("losses", [])) else 1
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Dict
@@ -21,12 +23,13 @@ class Worker:
 
     def __init__(self, name: str, case, workload: str, threads: int):
         order = json.dumps({"name": name, "case": asdict(case), "workload": workload, "threads": threads})
+        self._errors = tempfile.TemporaryFile(mode="w+")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", order],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
         )
         self.ready = self._answer()  # {"parameters": ..., "start_bytes": ...}
@@ -34,21 +37,33 @@ class Worker:
     def _answer(self) -> Dict:
         line = self._process.stdout.readline()
         if not line:
-            error = self._process.stderr.read().strip().splitlines()
-            raise WorkerFailed(error[-1] if error else f"ended with exit code {self._process.wait()}")
+            code = self._process.wait()
+            self._errors.seek(0)
+            error = self._errors.read().strip().splitlines()
+            self.close()
+            raise WorkerFailed(error[-1] if error else f"ended with exit code {code}")
         return json.loads(line)
 
     def work(self) -> Dict:
         """Do one unit: {"seconds": ..., "bytes": ..., "peak_bytes": ...}."""
-        self._process.stdin.write("work\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # the process is gone: its answer says so
+            self._process.stdin.write("work\n")
+            self._process.stdin.flush()
         return self._answer()
 
     def close(self) -> None:
-        self._process.stdin.close()
+        """End the process."""
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
-        self._process.stderr.close()
+        self._errors.close()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
 
 
 def peak_bytes(device: str) -> int:
@@ -57,6 +72,8 @@ def peak_bytes(device: str) -> int:
 
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated()
+    with suppress(OSError), open("/proc/self/status") as status:  # ru_maxrss begins with the parent's
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -2,7 +2,7 @@
 
 `pip install` compiles csrc/ where there is a C++ compiler. Where it was not compiled, for other types than float32
 and on other devices, the modules take their path in plain torch, which is also the kernels' oracle in the tests. To
-do without: FAIRSEQ_SHARNN_KERNELS=0. Measured in benchmarks/reports/; when they are used: docs/speed.md.
+do without: FAIRSEQ_SHARNN_KERNELS=0. What they are and when they are used: docs/speed.md.
 """
 
 import logging
@@ -15,8 +15,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-# Raised with every change of an operator's arguments or meaning; csrc/register.cpp has the same number.
-VERSION = 1
+from fairseq_sharnn.kernels.naming import library_name
 
 # Up to here a step is bound by reading the weights, and the kernels for single steps read them once.
 FEW_LANES = 4
@@ -27,32 +26,30 @@ VALUE_KEY = 0x5DEECE66D
 logger = logging.getLogger(__name__)
 
 
-def library_name(torch_version: str) -> str:
-    """Name of the compiled library: it fits one version of torch (and, by its ending, of Python) alone."""
-    return "cpu_torch_" + torch_version.split("+")[0].replace(".", "_")
-
-
-def _load() -> Optional[Any]:
-    """The operators, or None where they were not compiled or cannot run here."""
-    path = Path(__file__).parent / (library_name(torch.__version__) + sysconfig.get_config_var("EXT_SUFFIX"))
-    if os.environ.get("FAIRSEQ_SHARNN_KERNELS") == "0" or not path.exists():
+def _load(folder: Path) -> Optional[Any]:
+    """The operators of the library in `folder`, or None where it was not compiled or cannot run here."""
+    if os.environ.get("FAIRSEQ_SHARNN_KERNELS") == "0":
         return None
     capability = torch.backends.cpu.get_cpu_capability()
     if platform.machine() in ("x86_64", "AMD64") and not capability.startswith("AVX"):
         return None
+    path = folder / (library_name(torch.__version__, folder / "csrc") + sysconfig.get_config_var("EXT_SUFFIX"))
+    if not path.exists():
+        if any(folder.glob("cpu_torch_*")):
+            logger.warning(
+                f"the CPU kernels in {folder} are of another torch or another fairseq_sharnn and are not used: install "
+                "fairseq_sharnn again"
+            )
+        return None
     try:
         torch.ops.load_library(str(path))
-        found = torch.ops.fairseq_sharnn.version()
-    except (OSError, RuntimeError, AttributeError) as error:
+    except (OSError, RuntimeError) as error:
         logger.warning(f"{path} does not load ({str(error).splitlines()[0]}): install fairseq_sharnn again")
-        return None
-    if found != VERSION:
-        logger.warning(f"{path} is of an older fairseq_sharnn and is not used: install fairseq_sharnn again")
         return None
     return torch.ops.fairseq_sharnn
 
 
-ops = _load()
+ops = _load(Path(__file__).parent)
 
 
 def usable(*tensors: Tensor) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Optional
 
+import torch
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import (
     FairseqIncrementalDecoder,
@@ -194,7 +195,7 @@ class SHARNNDecoder(FairseqIncrementalDecoder):
     def reorder_incremental_state(self, incremental_state, new_order):
         """Take the lanes that beam search keeps."""
         kept = self.get_incremental_state(incremental_state, "stream")
-        if kept is not None:
+        if kept is not None and not torch.equal(new_order, torch.arange(kept[1].lanes, device=new_order.device)):
             seen, state = kept
             self.set_incremental_state(incremental_state, "stream", (seen, state.select(new_order)))
 

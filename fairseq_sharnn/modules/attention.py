@@ -23,7 +23,7 @@ def _products(left: Tensor, segments: Sequence[Tensor]) -> Tensor:
         return torch.bmm(left, segments[0].transpose(1, 2))
     out = left.new_empty((*left.shape[:2], sum(segment.size(1) for segment in segments)))
     for piece, segment in zip(out.split([segment.size(1) for segment in segments], dim=2), segments):
-        piece.copy_(torch.bmm(left, segment.transpose(1, 2)))
+        torch.bmm(left, segment.transpose(1, 2), out=piece)
     return out
 
 
@@ -111,7 +111,6 @@ class _AttendMemory(torch.autograd.Function):
                     score_grad[:, :, past:].transpose(1, 2), query[group.start : group.stop, :, columns]
                 )
                 chunk_grad[group.start : group.stop, :, columns] = value_grad.add_(key_grad)
-        ctx.segments = None
         return (query_grad, chunk_grad, None, None, *(None for _ in segments))
 
 

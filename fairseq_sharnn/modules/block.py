@@ -87,10 +87,12 @@ class Block(nn.Module):
 
     def _step(self, h: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, LayerState]:
         """`forward` for one step [1, B, D] of few lanes: layer norms together with the products they feed."""
-        h = h[0]
-        hidden, cell = (torch.zeros_like(h),) * 2 if state is None else (state.hidden, state.cell)
-        norm, lstm_weights = self.ln_input, self.lstm._flat_weights
-        hidden, cell = kernels.ops.lstm_step(h, norm.weight, norm.bias, *lstm_weights, hidden, cell)
+        h, norm = h[0], self.ln_input
+        hidden, cell = (
+            (torch.zeros_like(h),) * 2 if state is None else (state.hidden.to(h.dtype), state.cell.to(h.dtype))
+        )
+        weights = (self.lstm.weight_ih_l0, self.lstm.weight_hh_l0, self.lstm.bias_ih_l0, self.lstm.bias_hh_l0)
+        hidden, cell = kernels.ops.lstm_step(h, norm.weight, norm.bias, *weights, hidden, cell)
         h, memory = hidden, None
         if self.attention is not None:
             m = self.ln_memory(h).unsqueeze(0)

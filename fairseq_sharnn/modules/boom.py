@@ -51,17 +51,17 @@ class _KernelBoom(torch.autograd.Function):
         flat = f.reshape(-1, width)
         a = torch.addmm(bias, flat, weight.t())
         if any(ctx.needs_input_grad):
-            ctx.a, ctx.settings = a, (width, rate, seed)
-            ctx.save_for_backward(flat, weight, bias)
+            ctx.spent, ctx.settings = False, (width, rate, seed)
+            ctx.save_for_backward(flat, weight, bias, a)
         return kernels.ops.activate_and_fold(a, width, rate, seed).view_as(f)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        flat, weight, bias = ctx.saved_tensors
-        a, ctx.a = ctx.a, None
-        if a is None:
+        flat, weight, bias, a = ctx.saved_tensors
+        if ctx.spent:
             a = torch.addmm(bias, flat, weight.t())
+        a, ctx.spent = a.data, True  # written to, which autograd is not to hold against us
         kernels.ops.activate_and_fold_backward(grad, a, *ctx.settings)
         return (a @ weight).view_as(grad), a.t() @ flat, a.sum(0), None, None, None
 

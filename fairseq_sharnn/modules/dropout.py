@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from fairseq_sharnn import kernels
 
@@ -66,6 +67,7 @@ class _SeededDropout(torch.autograd.Function):
         return kernels.ops.dropout(x, rate, seed)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
         return kernels.ops.dropout(grad, ctx.rate, ctx.seed), None, None
 

@@ -25,8 +25,8 @@ class _Recurrence(torch.autograd.Function):
         gates = _gates(flat, weight_ih, bias_ih, bias_hh, len(x))
         out, cells = kernels.ops.lstm(gates, weight_hh, hidden, cell)
         if any(ctx.needs_input_grad):
-            ctx.gates = gates
-            ctx.save_for_backward(flat, weight_ih, weight_hh, bias_ih, bias_hh, hidden, cell, out, cells)
+            ctx.spent = False
+            ctx.save_for_backward(flat, weight_ih, weight_hh, bias_ih, bias_hh, hidden, cell, gates, out, cells)
         last = cells[-1].clone()
         ctx.mark_non_differentiable(last)
         return out, last
@@ -34,11 +34,11 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad, _):
-        flat, weight_ih, weight_hh, bias_ih, bias_hh, hidden, cell, out, cells = ctx.saved_tensors
-        gates, ctx.gates = ctx.gates, None
-        if gates is None:
+        flat, weight_ih, weight_hh, bias_ih, bias_hh, hidden, cell, gates, out, cells = ctx.saved_tensors
+        if ctx.spent:
             gates = _gates(flat, weight_ih, bias_ih, bias_hh, len(out))
             kernels.ops.lstm(gates, weight_hh, hidden, cell)
+        gates, ctx.spent = gates.data, True  # written to, which autograd is not to hold against us
         kernels.ops.lstm_backward(grad, gates, cells, weight_hh, cell)
         lanes, width = hidden.shape
         gate_grads = gates.view(-1, 4 * width)
@@ -47,7 +47,7 @@ class _Recurrence(torch.autograd.Function):
         weight_hh_grad = gate_grads[lanes:].t() @ out[:-1].view(-1, width)
         weight_hh_grad.addmm_(gate_grads[:lanes].t(), hidden)
         bias_grad = gate_grads.sum(0)
-        return x_grad, weight_ih_grad, weight_hh_grad, bias_grad, bias_grad, None, None
+        return x_grad, weight_ih_grad, weight_hh_grad, bias_grad, bias_grad.clone(), None, None
 
 
 def _gates(flat: Tensor, weight_ih: Tensor, bias_ih: Tensor, bias_hh: Tensor, length: int) -> Tensor:
@@ -62,11 +62,12 @@ def lstm(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor, tra
     Returns the outputs [T, B, D], and hidden and cell [B, D] after the chunk.
     """
     length, lanes, width = x.shape
-    if not torch.is_grad_enabled() and length == 1 and x.device.type == "cpu":
+    cpu = x.device.type == "cpu"
+    if cpu and length == 1 and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
         return _one_step(x[0], weights, hidden, cell)
     if width % 16 == 0 and lanes >= _LANES_A_THREAD * torch.get_num_threads() and kernels.usable(x, *weights, cell):
         out, cell = _Recurrence.apply(x, *weights, hidden.detach(), cell.detach())
-        return out, out[-1].detach(), cell
+        return out, out[-1].detach().clone(), cell  # a view would keep all of out alive in the state
     start = (hidden.unsqueeze(0), cell.unsqueeze(0))
     out, hidden, cell = torch._VF.lstm(x, start, list(weights), True, 1, 0.0, training, False, False)
     return out, hidden.squeeze(0), cell.squeeze(0)

@@ -20,7 +20,7 @@ class _Block:
 class Memory:
     """The rows one layer attends to, oldest first. A value: `extended` returns a new one.
 
-    Rows lie in blocks of about C / 8, each row written once and never moved: adding T rows writes T rows, and what
+    Rows lie in blocks of about C / 16, each row written once and never moved: adding T rows writes T rows, and what
     leaves the context is dropped with its block. Older values share the blocks and keep reading their own rows; one
     that is extended twice goes on in a block of its own. Memory never carries a gradient.
 
@@ -80,19 +80,21 @@ class Memory:
                 f"memory of {shape[0]} lanes x {shape[2]} columns "
                 f"cannot take a chunk of {lanes} lanes x {width} columns"
             )
-        kept = self.last(context - length)
-        blocks, start, stop = kept._blocks, kept._start, kept._stop
         chunk = chunk.detach()
+        kept = self.last(context - length)
+        if self._blocks[-1].rows.dtype != chunk.dtype:  # the run goes on in another precision
+            kept = kept.map(lambda rows: rows.to(chunk.dtype))
+        blocks, start, stop = kept._blocks, kept._start, kept._stop
         last = blocks[-1]
-        room = last.rows.size(1) - stop if last.filled == stop and last.rows.dtype == chunk.dtype else 0
+        room = last.rows.size(1) - stop if last.filled == stop else 0
         here = min(room, length)
         if here > 0:
             last.rows[:, stop : stop + here] = chunk[:, :here]
             last.filled = stop = stop + here
         if here < length:
-            if last.filled != stop:  # another value went on in this block: leave it what is ours up to here
+            if stop < last.rows.size(1):  # another value goes on in this block: ours ends here for good
                 blocks = (*blocks[:-1], _Block(last.rows[:, :stop], stop))
-            rows = -(-max(length, context // 8) // _TILE) * _TILE
+            rows = -(-max(length, context // 16) // _TILE) * _TILE
             fresh = _Block(chunk.new_empty((lanes, max(min(rows, context), length - here), width)), length - here)
             fresh.rows[:, : length - here] = chunk[:, here:]
             empty = len(blocks) == 1 and start == stop
@@ -100,8 +102,10 @@ class Memory:
         return Memory(blocks, start, stop)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Memory":
-        """Apply a function to the rows [B, S, D] (move, cast, select lanes)."""
-        return Memory.from_rows(function(self.rows))
+        """Apply a function to the rows [B, n, D] of each block (move, cast, select lanes)."""
+        pieces = [function(piece).detach() for piece in self.segments]
+        blocks = tuple(_Block(piece, piece.size(1)) for piece in pieces)
+        return Memory(blocks, 0, blocks[-1].filled)
 
     def to_dict(self) -> Dict:
         """The rows, and where they lie in their blocks: on CPU the last bit of a product can depend on that."""
@@ -118,6 +122,8 @@ class Memory:
     @classmethod
     def from_dict(cls, saved: Dict, device: torch.device) -> "Memory":
         """The memory that `to_dict` saved, on `device`."""
+        if "rows" in saved:  # as it was saved before there were blocks
+            saved = {"segments": [saved["rows"]], "starts": [saved["start"]], "capacities": [saved["capacity"]]}
         blocks: List[_Block] = []
         for rows, start, capacity in zip(saved["segments"], saved["starts"], saved["capacities"]):
             stop = start + rows.size(1)

@@ -209,5 +209,5 @@ def test_overflowed_steps_keep_state_and_bytes_together(small, tmp_path, monkeyp
     iterator = load(tmp_path / "checkpoint_last.pt")["extra_state"]["train_iterator"]
     assert iterator["iterations_in_epoch"] == 6 + overflows
     plan = TrainingPlan.from_dict(iterator["stream"]["plan"])
-    rows = iterator["stream"]["state"]["layers"][0]["memory"]["rows"]
-    assert rows.size(1) == plan.column(6 + overflows)
+    segments = iterator["stream"]["state"]["layers"][0]["memory"]["segments"]
+    assert sum(rows.size(1) for rows in segments) == plan.column(6 + overflows)

@@ -34,17 +34,18 @@ struct Problem {
         step(q.size(1) * q.size(2)),
         rows(0),
         heads(heads_),
-        d(q.size(2) / heads_),
+        d(q.size(2) / std::max<int64_t>(1, heads_)),
         query(q.const_data_ptr<float>()),
         weight_drop(rate, seed),
         value_drop(rate, seed ^ 0x5DEECE66DLL) {
-    TORCH_CHECK(q.is_contiguous() && heads > 0 && width % heads == 0);
+    TORCH_CHECK(heads > 0 && width % heads == 0, "attend: the heads must divide the width");
     for (const auto& m : segments) {
-      TORCH_CHECK(m.stride(2) == 1 && m.size(0) == lanes && m.size(2) == width);
+      TORCH_CHECK(m.dim() == 3 && m.stride(2) == 1 && m.size(0) == lanes && m.size(2) == width,
+                  "attend: segments must be [B, n, D], their columns together");
       rows += m.size(1);
     }
     past = rows - length;
-    TORCH_CHECK(past >= 0);
+    TORCH_CHECK(past >= 0, "attend: fewer rows than queries");
     int64_t place = 0;
     for (const auto& m : segments) {
       for (int64_t i = 0; i < m.size(1);) {
@@ -58,7 +59,7 @@ struct Problem {
   }
 
   int64_t parts() const {
-    const int64_t threads = at::get_num_threads(), work = lanes * heads;
+    const int64_t threads = at::get_num_threads(), work = std::max<int64_t>(1, lanes * heads);
     return std::max<int64_t>(1, std::min((threads + work - 1) / work, length / 16));
   }
 };
@@ -254,6 +255,9 @@ std::tuple<at::Tensor, at::Tensor> attend_backward(const at::Tensor& grad, const
                                                    const at::Tensor& lse, int64_t heads, double rate, int64_t seed) {
   const auto upstream = grad.contiguous(), q = query.contiguous();
   const Problem p(q, segments, heads, rate, seed);
+  TORCH_CHECK(upstream.sizes() == q.sizes() && out.sizes() == q.sizes() && out.is_contiguous() && lse.is_contiguous() &&
+                  lse.numel() == p.lanes * heads * p.length,
+              "attend_backward: grad and out must be [T, B, D], log-sum-exp [B, heads, T]");
   const int64_t parts = p.parts();
   auto query_grad = at::empty_like(q), chunk_grads = at::zeros({parts, p.length, p.lanes, p.width}, q.options());
   at::parallel_for(0, p.lanes * heads * parts, 1, [&](int64_t begin, int64_t end) {

@@ -59,21 +59,24 @@ void attend_rows(const float* q, const float* rows, int64_t stride, int64_t n, i
 // query [B, 1, D], segments [B, n, D] of the memory -> [B, 1, D]; no dropout.
 at::Tensor attend_step(const at::Tensor& query, at::TensorList segments, int64_t heads) {
   const auto q = query.contiguous();
-  const int64_t B = q.size(0), D = q.size(2), d = D / heads;
+  const int64_t B = q.size(0), D = q.size(2);
+  TORCH_CHECK(heads > 0 && D % heads == 0 && q.size(1) == 1, "attend_step: one query a lane, heads that divide the width");
+  const int64_t d = D / heads;
   struct Part {
     const float* rows;
     int64_t n, lane_stride, row_stride;
   };
   std::vector<Part> rows;
   for (const auto& m : segments) {
-    TORCH_CHECK(q.size(1) == 1 && m.stride(2) == 1 && m.size(0) == B && m.size(2) == D);
+    TORCH_CHECK(m.dim() == 3 && m.stride(2) == 1 && m.size(0) == B && m.size(2) == D,
+                "attend_step: segments must be [B, n, D], their columns together");
     for (int64_t i = 0; i < m.size(1); i += kPart) {
       const float* from = m.const_data_ptr<float>() + i * m.stride(1);
       rows.push_back({from, std::min(kPart, m.size(1) - i), m.stride(0), m.stride(1)});
     }
   }
   const int64_t parts = static_cast<int64_t>(rows.size());
-  TORCH_CHECK(parts > 0);
+  TORCH_CHECK(parts > 0, "attend_step: no rows to attend to");
   auto out = at::empty_like(q);
   std::vector<float> highest(B * heads * parts), sum(B * heads * parts), mixed(B * heads * parts * d);
   const float* from = q.const_data_ptr<float>();

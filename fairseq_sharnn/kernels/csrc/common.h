@@ -16,8 +16,12 @@
 
 namespace sharnn {
 
+inline bool has_shape(const at::Tensor& x, std::initializer_list<int64_t> shape) {
+  return x.sizes().equals(at::IntArrayRef(shape));
+}
+
 // e^x to 2 units in the last place, without a branch or a call, so that loops over it become vector code.
-// Overflows to the largest exponent and underflows to 0 (below e^-87); NaN stays NaN.
+// Arguments are clamped to [-87, 88], whose results are far below and above all that is added to them; NaN stays NaN.
 inline float exp_approx(float x) {
   x = x < -87.0f ? -87.0f : x;
   x = x > 88.0f ? 88.0f : x;
@@ -76,7 +80,7 @@ struct Dropout {
   }
 
  private:
-  typedef uint32_t Words __attribute__((vector_size(32), aligned(4)));
+  typedef uint32_t Words __attribute__((vector_size(32), aligned(4), may_alias));
 
   // 8 words of 32 bits decide 16 elements: their low halves the first 8, their high halves the others.
   void group(float* out, uint32_t word, uint32_t low, uint32_t high) const {

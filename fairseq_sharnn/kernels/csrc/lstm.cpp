@@ -20,6 +20,7 @@ std::vector<float> pack_weight(const at::Tensor& weight) {
   return packed;
 }
 
+// Absolute error 1e-7, which is a unit in the last place of the gates it is multiplied with.
 inline float tanh_approx(float x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
 
 int64_t lanes_a_thread(int64_t lanes) {
@@ -34,7 +35,10 @@ int64_t lanes_a_thread(int64_t lanes) {
 std::tuple<at::Tensor, at::Tensor> lstm(at::Tensor gates, const at::Tensor& weight, const at::Tensor& hidden,
                                         const at::Tensor& cell) {
   const int64_t T = gates.size(0), B = gates.size(1), D = gates.size(2) / 4;
-  TORCH_CHECK(gates.is_contiguous() && D % kPanel == 0);
+  TORCH_CHECK(gates.is_contiguous() && D % kPanel == 0, "lstm: gates [T, B, 4D] must be contiguous and D a multiple of 16");
+  TORCH_CHECK(has_shape(weight, {4 * D, D}) && has_shape(hidden, {B, D}) &&
+                  has_shape(cell, {B, D}),
+              "lstm: weight must be [4D, D], hidden and cell [B, D]");
   auto out = at::empty({T, B, D}, gates.options()), cells = at::empty({T, B, D}, gates.options());
   const auto h0 = hidden.contiguous(), c0 = cell.contiguous();
   const auto packed = pack_weight(weight.t());  // [D, 4D]
@@ -69,7 +73,10 @@ std::tuple<at::Tensor, at::Tensor> lstm(at::Tensor gates, const at::Tensor& weig
 void lstm_backward(const at::Tensor& grad, at::Tensor gates, const at::Tensor& cells, const at::Tensor& weight,
                    const at::Tensor& cell) {
   const int64_t T = gates.size(0), B = gates.size(1), D = gates.size(2) / 4;
-  TORCH_CHECK(gates.is_contiguous() && cells.is_contiguous());
+  TORCH_CHECK(gates.is_contiguous() && cells.is_contiguous() && D % kPanel == 0, "lstm_backward: not what lstm made");
+  TORCH_CHECK(grad.sizes() == cells.sizes() && has_shape(weight, {4 * D, D}) &&
+                  has_shape(cells, {T, B, D}) && has_shape(cell, {B, D}),
+              "lstm_backward: weight must be [4D, D], cell [B, D], grad and cells [T, B, D]");
   const auto upstream = grad.contiguous(), c0 = cell.contiguous();
   const auto packed = pack_weight(weight);  // [4D, D]
   at::parallel_for(0, B, lanes_a_thread(B), [&](int64_t begin, int64_t end) {

@@ -31,6 +31,7 @@ constexpr float kSlope = 1.702f;
 at::Tensor activate_and_fold(const at::Tensor& a, int64_t width, double rate, int64_t seed) {
   const auto input = a.contiguous();
   const int64_t columns = input.size(-1), rows = input.numel() / std::max<int64_t>(1, columns);
+  TORCH_CHECK(width > 0 && columns % width == 0, "activate_and_fold: a must have a multiple of ", width, " columns");
   auto shape = input.sizes().vec();
   shape.back() = width;
   auto out = at::empty(shape, input.options());
@@ -58,8 +59,9 @@ at::Tensor activate_and_fold(const at::Tensor& a, int64_t width, double rate, in
 // over the chunks.
 void activate_and_fold_backward(const at::Tensor& grad, at::Tensor a, int64_t width, double rate, int64_t seed) {
   const auto upstream = grad.contiguous();
-  TORCH_CHECK(a.is_contiguous());
   const int64_t columns = a.size(-1), rows = a.numel() / std::max<int64_t>(1, columns);
+  TORCH_CHECK(a.is_contiguous() && width > 0 && columns % width == 0 && upstream.numel() == rows * width,
+              "activate_and_fold_backward: a must be contiguous, and grad have ", width, " columns for each of its rows");
   const Dropout drop(rate, seed);
   const float* above = upstream.const_data_ptr<float>();
   float* values = a.mutable_data_ptr<float>();

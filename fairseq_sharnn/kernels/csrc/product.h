@@ -13,7 +13,7 @@ constexpr int64_t kPanel = 16;
 
 inline int64_t panels(int64_t columns) { return (columns + kPanel - 1) / kPanel; }
 
-// Pack b [K, N], whose element (k, n) is b[k · down + n · across]; one of the two strides is 1.
+// Pack b [K, N], whose element (k, n) is b[k · down + n · across].
 inline void pack(const float* b, int64_t down, int64_t across, int64_t K, int64_t first_panel, int64_t last_panel,
                  int64_t N, float* packed) {
   for (int64_t panel = first_panel; panel < last_panel; ++panel) {
@@ -34,7 +34,7 @@ inline void pack(const float* b, int64_t down, int64_t across, int64_t K, int64_
   }
 }
 
-typedef float Vector __attribute__((vector_size(32), aligned(4)));
+typedef float Vector __attribute__((vector_size(32), aligned(4), may_alias));
 
 template <int L, bool accumulate>
 inline void multiply_block(const float* a, int64_t a_stride, const float* b, int64_t K, float* c, int64_t c_stride) {

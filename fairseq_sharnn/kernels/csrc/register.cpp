@@ -4,7 +4,6 @@
 #include "operators.h"
 
 TORCH_LIBRARY(fairseq_sharnn, m) {
-  m.def("version() -> int", []() { return int64_t{1}; });  // fairseq_sharnn.kernels.VERSION
   m.def("dropout(Tensor x, float rate, int seed) -> Tensor");
   m.def("dropout_factors(int rows, int columns, float rate, int seed) -> Tensor", sharnn::dropout_factors);
   m.def("activate_and_fold(Tensor a, int width, float rate, int seed) -> Tensor");

@@ -52,6 +52,11 @@ std::tuple<at::Tensor, at::Tensor> lstm_step(const at::Tensor& x, const at::Tens
                                              const at::Tensor& bias_hh, const at::Tensor& hidden,
                                              const at::Tensor& cell) {
   const int64_t B = x.size(0), D = x.size(1);
+  const std::vector<int64_t> square{4 * D, D}, state{B, D};
+  TORCH_CHECK(weight_ih.sizes() == square && weight_hh.sizes() == square && bias_ih.numel() == 4 * D &&
+                  bias_hh.numel() == 4 * D && hidden.sizes() == state && cell.sizes() == state &&
+                  ln_weight.numel() == D && ln_bias.numel() == D,
+              "lstm_step: weights must be [4D, D], biases [4D], layer norm [D], hidden and cell [B, D]");
   const auto input = normalised(x, ln_weight, ln_bias), h0 = hidden.contiguous(), c0 = cell.contiguous();
   const auto ih = weight_ih.contiguous(), hh = weight_hh.contiguous();
   auto h = at::empty_like(h0), c = at::empty_like(c0);
@@ -79,6 +84,10 @@ at::Tensor boom_step(const at::Tensor& h, const at::Tensor& ln_weight, const at:
                      const at::Tensor& residual_weight, const at::Tensor& residual_bias, const at::Tensor& weight,
                      const at::Tensor& bias) {
   const int64_t B = h.size(0), D = h.size(1), chunks = weight.size(0) / D;
+  TORCH_CHECK(weight.dim() == 2 && weight.size(1) == D && chunks > 0 && bias.numel() == weight.size(0) &&
+                  ln_weight.numel() == D && ln_bias.numel() == D && residual_weight.numel() == D &&
+                  residual_bias.numel() == D,
+              "boom_step: weight must be [H, D] with H >= D, bias [H], layer norms [D]");
   const auto input = normalised(h, ln_weight, ln_bias), w = weight.contiguous();
   auto out = normalised(h, residual_weight, residual_bias);
   const float* b = bias.const_data_ptr<float>();

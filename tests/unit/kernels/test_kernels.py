@@ -1,11 +1,15 @@
 """The CPU kernels against the formulas written out in float64, with the masks they drew replayed."""
 
 import math
+import sysconfig
+from pathlib import Path
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from fairseq_sharnn import kernels
+from fairseq_sharnn.kernels import naming
 from fairseq_sharnn.modules.block import Block
 from fairseq_sharnn.modules.boom import Boom
 from fairseq_sharnn.modules.dropout import dropout
@@ -119,8 +123,8 @@ def test_boom_and_its_gradients(boom_width, rate, monkeypatch):
         close(mine, theirs)
 
 
-@pytest.mark.parametrize("length, lanes, width", [(9, 8, 32), (1, 11, 16), (30, 4, 48)])
-def test_lstm_and_its_gradients(length, lanes, width, monkeypatch):
+@pytest.mark.parametrize("length, lanes, width", [(9, 8, 32), (1, 11, 16), (30, 9, 48)])
+def test_lstm_and_its_gradients(threads, length, lanes, width, monkeypatch):
     torch.manual_seed(length)
     exact = torch.nn.LSTM(width, width).double()
     weights = [p.detach().float().requires_grad_() for p in exact.parameters()]
@@ -129,9 +133,9 @@ def test_lstm_and_its_gradients(length, lanes, width, monkeypatch):
     ran = []
     run = kernels.ops.lstm
     monkeypatch.setattr(kernels.ops, "lstm", lambda *inputs: ran.append(1) or run(*inputs))
-    torch.set_num_threads(1)
     out, last_hidden, last_cell = lstm(x, weights, hidden, cell, True)
     assert ran, "the kernel was not used"
+    assert last_hidden.untyped_storage().nbytes() == 4 * lanes * width, "the state keeps the whole output alive"
     exact_x = x.detach().double().requires_grad_()
     expected, (h, c) = exact(exact_x, (hidden.double().unsqueeze(0), cell.double().unsqueeze(0)))
     for ours, theirs in ((out, expected), (last_hidden, h[0]), (last_cell, c[0])):
@@ -179,27 +183,97 @@ def test_seeds_come_from_torchs_generator():
 
 @pytest.mark.parametrize("attention", [0, 1, 2])
 @pytest.mark.parametrize("boom_width", [64, 100])
-def test_single_steps_equal_a_chunk(attention, boom_width):
+@pytest.mark.parametrize("context", [4, 20])
+def test_single_steps_equal_a_chunk(attention, boom_width, context, monkeypatch):
+    """Steps by the kernels against one chunk; where the context is cut, against steps in float64 torch."""
     torch.manual_seed(attention)
-    block = Block(32, boom_width, attention, context=6).eval()
+    block = Block(32, boom_width, attention, context).eval()
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     h = torch.randn(9, 2, 32)
-    with torch.no_grad():
-        state, steps = None, []
-        for step in h.split(1):
+
+    def steps(x):
+        state, outs = None, []
+        for step in x.split(1):
             out, state = block(step, state)
-            steps.append(out)
+            outs.append(out)
+        return torch.cat(outs), state
+
+    ran = []
+    run = kernels.ops.boom_step
+    monkeypatch.setattr(kernels.ops, "boom_step", lambda *given: ran.append(1) or run(*given))
+    with torch.no_grad():
+        ours, state = steps(h)
         block.double()
-        exact_state, exact = None, []
-        for step in h.double().split(1):
-            out, exact_state = block(step, exact_state)
-            exact.append(out)
-    close(torch.cat(steps), torch.cat(exact))
+        exact, exact_state = steps(h.double()) if context < 9 else block(h.double(), None)
+    assert len(ran) == 9
+    close(ours, exact)
     close(state.cell, exact_state.cell)
 
 
-def test_network_is_the_same_without_kernels(monkeypatch):
+@pytest.mark.parametrize("kernel", ["attend", "attend_step", "lstm", "boom", "dropout"])
+def test_what_is_not_a_number_stays_so(kernel):
+    """fairseq's checks of the loss rely on it."""
+    bad = torch.randn(8, 8, 16)
+    bad[2, 3, 5] = math.nan
+    with torch.no_grad():
+        out = {
+            "attend": lambda: kernels.ops.attend(bad, [bad.transpose(0, 1).contiguous()], 1, 0.0, 0)[0],
+            "attend_step": lambda: kernels.ops.attend_step(bad[2:3].transpose(0, 1), [bad], 1),
+            "lstm": lambda: kernels.ops.lstm(bad.repeat(1, 1, 4), torch.randn(64, 16), bad[0], bad[0])[0],
+            "boom": lambda: kernels.ops.activate_and_fold(bad, 16, 0.0, 0),
+            "dropout": lambda: kernels.ops.dropout(bad, 0.01, 1),
+        }[kernel]()
+    assert out.isnan().any()
+
+
+def test_checkpointed_activations_are_freed_and_the_masks_drawn_again(threads, monkeypatch):
+    """Same loss and gradients, and the widest tensors of a layer, gates and Boom activations, are not kept."""
+    network = SHARNN(SHARNNSizes(50, 32, 64, 2, (0,), 1, 40), SHARNNDropout(0.1, 0.1, 0.1, 0.1, 0.1, 0.1))
+    tokens = torch.randint(50, (12, 16))
+    wide = []
+    for name in ("lstm", "activate_and_fold"):
+        run = getattr(kernels.ops, name)
+        watched = lambda x, *given, run=run: wide.append(StorageWeakRef(x.untyped_storage())) or run(x, *given)  # noqa: E731
+        monkeypatch.setattr(kernels.ops, name, watched)
+    found = []
+    for checkpointed in (False, True):
+        for block in network.blocks:
+            block.checkpoint_activations = checkpointed
+        network.zero_grad()
+        wide.clear()
+        torch.manual_seed(3)
+        features, _ = network(tokens)
+        loss = network.logits(features).square().mean()
+        assert [storage.expired() for storage in wide] == [checkpointed] * 4
+        loss.backward()
+        found.append((loss.detach(), [p.grad.clone() for p in network.parameters()]))
+    (loss, grads), (again, grads_again) = found
+    assert torch.equal(loss, again)
+    for ours, theirs in zip(grads, grads_again):
+        close(ours, theirs.double())
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda o: o.attend(torch.zeros(2, 1, 6), [torch.zeros(1, 4, 6)], 4, 0.0, 0), "heads must divide"),
+        (lambda o: o.attend(torch.zeros(2, 1, 6), [torch.zeros(1, 1, 6)], 1, 0.0, 0), "fewer rows than queries"),
+        (lambda o: o.attend(torch.zeros(2, 1, 6), [torch.zeros(2, 4, 6)], 1, 0.0, 0), r"segments must be"),
+        (lambda o: o.attend_step(torch.zeros(1, 1, 6), [torch.zeros(1, 4, 5)], 1), "segments must be"),
+        (
+            lambda o: o.lstm(torch.zeros(2, 1, 64), torch.zeros(64, 15), torch.zeros(1, 16), torch.zeros(1, 16)),
+            "weight",
+        ),
+        (lambda o: o.activate_and_fold(torch.zeros(2, 30), 16, 0.0, 0), "multiple of 16 columns"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(call, message):
+    with pytest.raises(RuntimeError, match=message):
+        call(kernels.ops)
+
+
+def test_network_is_the_same_without_kernels(threads, monkeypatch):
     """Loss and every gradient, over two chunks, against the path in plain torch."""
     torch.manual_seed(0)
     network = SHARNN(SHARNNSizes(50, 32, 80, 2, (0, 1), 2, 40), SHARNNDropout(0, 0, 0, 0, 0, 0))
@@ -214,8 +288,12 @@ def test_network_is_the_same_without_kernels(monkeypatch):
         sum(losses).backward()
         return [loss.detach() for loss in losses] + [p.grad.clone() for p in network.parameters()]
 
-    torch.set_num_threads(1)
+    ran = []
+    for name in ("lstm", "attend", "activate_and_fold"):
+        run = getattr(kernels.ops, name)
+        monkeypatch.setattr(kernels.ops, name, lambda *given, name=name, run=run: ran.append(name) or run(*given))
     ours = gradients()
+    assert set(ran) == {"lstm", "attend", "activate_and_fold"}
     monkeypatch.setattr(kernels, "ops", None)
     for mine, plain in zip(ours, gradients()):
         close(mine, plain.double())
@@ -233,10 +311,27 @@ def test_other_types_and_autocast_take_the_plain_path():
 
 def test_kernels_can_be_declined(monkeypatch):
     monkeypatch.setenv("FAIRSEQ_SHARNN_KERNELS", "0")
-    assert kernels._load() is None
+    assert kernels._load(Path(kernels.__file__).parent) is None
 
 
-def test_a_library_of_another_version_is_not_used(monkeypatch, caplog):
-    monkeypatch.setattr(kernels, "VERSION", kernels.VERSION + 1)
-    assert kernels._load() is None
-    assert "is of an older fairseq_sharnn and is not used: install fairseq_sharnn again" in caplog.text
+def test_a_library_of_another_source_or_torch_is_not_used(tmp_path, caplog):
+    folder = Path(kernels.__file__).parent
+    (tmp_path / "csrc").mkdir()
+    assert kernels._load(tmp_path) is None and not caplog.text
+    for path in (folder / "csrc").iterdir():
+        (tmp_path / "csrc" / path.name).write_bytes(path.read_bytes())
+    name = naming.library_name(torch.__version__, tmp_path / "csrc")
+    assert name == naming.library_name(torch.__version__ + "+cpu", folder / "csrc")
+    (tmp_path / f"{name}.so").touch()
+    (tmp_path / "csrc" / "lstm.cpp").write_text("// another")
+    assert kernels._load(tmp_path) is None
+    assert "are not used: install fairseq_sharnn again" in caplog.text
+    assert naming.library_name("1.0", tmp_path / "csrc") != naming.library_name("2.0", tmp_path / "csrc")
+
+
+def test_a_library_that_does_not_load_says_so(tmp_path, caplog):
+    (tmp_path / "csrc").mkdir()
+    ending = sysconfig.get_config_var("EXT_SUFFIX")
+    (tmp_path / (naming.library_name(torch.__version__, tmp_path / "csrc") + ending)).write_text("not a library")
+    assert kernels._load(tmp_path) is None
+    assert "does not load" in caplog.text

@@ -57,6 +57,16 @@ def test_reordering_moves_whole_lanes():
     torch.testing.assert_close(log_probs(model, step)[:, 0], log_probs(model, model(tokens[order]))[:, -1])
 
 
+def test_an_order_that_changes_nothing_copies_nothing():
+    """fairseq's generator reorders at every step, also with one beam."""
+    model = random_model()
+    state = {}
+    model.decoder(torch.randint(4, 260, (3, 5)), incremental_state=state)
+    before = model.decoder.get_incremental_state(state, "stream")[1]
+    model.decoder.reorder_incremental_state_scripting(state, torch.arange(3))
+    assert model.decoder.get_incremental_state(state, "stream")[1] is before
+
+
 def test_chunks_of_a_stream_equal_one_long_chunk():
     model = random_model()
     tokens = torch.randint(4, 260, (2, 24))

@@ -42,6 +42,30 @@ def test_memory_writes_each_row_once_while_there_is_room():
     assert grown.rows.data_ptr() == buffer
 
 
+def test_memory_in_another_type_goes_on_in_it():
+    """A run that goes on in half precision, or back in float32."""
+    memory = Memory.from_rows(rows(5, 0).float())
+    half = memory.extended(rows(3, 5).half(), 100)
+    assert all(segment.dtype == torch.float16 for segment in half.segments)
+    assert torch.equal(half.rows.double(), rows(8, 0).half().double())
+    assert torch.equal(memory.extended(rows(2, 5).float(), 100).rows.double(), rows(7, 0))
+    assert torch.equal(memory.rows.double(), rows(5, 0))
+
+
+def test_memory_saved_goes_on_where_its_rows_lay():
+    memory = empty_memory(2, 3, rows(1, 0))
+    for start in range(0, 1200, 100):
+        memory = memory.extended(rows(100, start), 900)
+    loaded = Memory.from_dict(memory.to_dict(), torch.device("cpu"))
+    old_form = {"rows": memory.rows, "start": 3, "capacity": 2000}
+    for again in (loaded, Memory.from_dict(old_form, torch.device("cpu"))):
+        assert torch.equal(again.rows, memory.rows)
+    grown, expected = loaded.extended(rows(300, 1200), 900), memory.extended(rows(300, 1200), 900)
+    assert [s.shape for s in grown.segments] == [s.shape for s in expected.segments]
+    assert torch.equal(grown.rows, expected.rows)
+    assert len(expected.segments) > 2
+
+
 def test_memory_carries_no_gradient():
     chunk = torch.randn(2, 3, 4, requires_grad=True)
     assert not empty_memory(2, 4, chunk.detach()).extended(chunk, 10).rows.requires_grad

@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""The ways that were weighed for each piece, timed in turns: what the package does on CPU, and what it does not.
+
+    python -m benchmarks.alternatives               # D 256, H 1024, B 16, T 256, C 5000, as in speed.py's `small`
+
+Prints a table (and with --out writes it); the first row of each piece is what the package does.
+"""
+
+import argparse
+import math
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Callable, Dict, List, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.contestants import CASES
+from benchmarks.report import machine_line, table, write_whole
+from benchmarks.speed import machine
+from fairseq_sharnn import kernels
+from fairseq_sharnn.modules.attention import _AttendMemory, attend_memory
+from fairseq_sharnn.modules.boom import Boom
+from fairseq_sharnn.modules.dropout import _MaskedScale, dropout, keep_mask, keep_scale
+from fairseq_sharnn.modules.lstm import lstm
+
+Work = Callable[[], object]
+CASE = CASES["small"]
+WIDTH, LANES, LENGTH, ROWS, RATE = CASE.width, CASE.lanes, CASE.length, CASE.context, CASE.dropout
+CPU = torch.device("cpu")
+
+
+def forward_and_backward(run: Callable[[Tensor], Tensor]) -> Work:
+    """`run` on [T, B, D] and its gradient."""
+    x, upstream = torch.randn(LENGTH, LANES, WIDTH), torch.randn(LENGTH, LANES, WIDTH)
+    return lambda: run(x.detach().requires_grad_()).backward(upstream)
+
+
+def lstm_rows() -> Dict[str, Work]:
+    module = torch.nn.LSTM(WIDTH, WIDTH)
+    state = torch.zeros(LANES, WIDTH)
+    return {
+        "kernel: lanes dealt out to threads": forward_and_backward(
+            lambda x: lstm(x, list(module.parameters()), state, state, True)[0]
+        ),
+        "torch.nn.LSTM (oneDNN)": forward_and_backward(lambda x: module(x)[0]),
+    }
+
+
+def attention_rows() -> Dict[str, Work]:
+    past = torch.randn(LANES, ROWS - LENGTH, WIDTH)
+    scale = 1 / math.sqrt(WIDTH)
+
+    def by(function) -> Work:
+        def run(x: Tensor) -> Tensor:
+            chunk = x.transpose(0, 1)
+            segments = (past, chunk.detach().contiguous())
+            return function(chunk * scale, chunk, segments).transpose(0, 1)
+
+        return forward_and_backward(run)
+
+    return {
+        "kernel: tiles, weights computed again": by(lambda q, c, s: attend_memory(q, c, s, 1, RATE)),
+        "products of a lane at a time, weights and masks stored": by(
+            lambda q, c, s: _AttendMemory.apply(q, c, 1, RATE, *s)
+        ),
+        "scaled_dot_product_attention (no dropout on values, gradient of all rows)": by(_sdpa),
+    }
+
+
+def _sdpa(q: Tensor, chunk: Tensor, segments: Tuple[Tensor, ...]) -> Tensor:
+    rows = torch.cat([segments[0], chunk], dim=1)[:, None]
+    seen = torch.ones(LENGTH, rows.size(2), dtype=torch.bool).tril(rows.size(2) - LENGTH)
+    return F.scaled_dot_product_attention(q[:, None], rows, rows, attn_mask=seen, dropout_p=RATE, scale=1.0)[:, 0]
+
+
+def boom_rows() -> Dict[str, Work]:
+    boom = Boom(WIDTH, CASE.boom_width, RATE)
+
+    def pointwise(a: Tensor, mask: Tensor) -> Tensor:
+        return (a * torch.sigmoid(1.702 * a) * mask).unflatten(-1, (-1, WIDTH)).sum(-2) * keep_scale(RATE, CPU)
+
+    compiled = torch.compile(pointwise, dynamic=True)
+
+    def by(function) -> Work:
+        def run(x: Tensor) -> Tensor:
+            a = boom.expand(x)
+            return function(a, keep_mask(a.shape, RATE, CPU))
+
+        return forward_and_backward(run)
+
+    return {
+        "kernel: one pass each way, mask from a seed": forward_and_backward(boom),
+        "torch.compile of the pointwise part": by(compiled),
+        "plain operations": by(pointwise),
+    }
+
+
+def dropout_rows() -> Dict[str, Work]:
+    def masked(x: Tensor) -> Tensor:
+        return _MaskedScale.apply(x, keep_mask(x.shape, RATE, CPU), keep_scale(RATE, CPU))
+
+    return {
+        "kernel: mask from a seed": forward_and_backward(lambda x: dropout(x, RATE, True)),
+        "16 bits of a random word an element": forward_and_backward(masked),
+        "torch's dropout": forward_and_backward(lambda x: F.dropout(x, RATE, True)),
+    }
+
+
+def step_rows() -> Dict[str, Work]:
+    module, q, memory = torch.nn.LSTM(WIDTH, WIDTH), torch.randn(1, 1, WIDTH), torch.randn(1, ROWS, WIDTH)
+    norm, state = torch.nn.LayerNorm(WIDTH), torch.zeros(1, WIDTH)
+    weights = list(module.parameters())
+
+    def without_gradient(work: Work) -> Work:
+        def run() -> None:
+            with torch.no_grad():
+                work()
+
+        return run
+
+    return {
+        "LSTM step, kernel": without_gradient(
+            lambda: kernels.ops.lstm_step(q[0], norm.weight, norm.bias, *weights, state, state)
+        ),
+        "LSTM step, torch.lstm_cell": without_gradient(lambda: torch.lstm_cell(norm(q[0]), (state, state), *weights)),
+        "LSTM step, torch.nn.LSTM": without_gradient(lambda: module(norm(q), (state[None], state[None]))),
+        "attention step, kernel": without_gradient(lambda: kernels.ops.attend_step(q, [memory], 1)),
+        "attention step, two products": without_gradient(
+            lambda: torch.bmm(torch.bmm(q, memory.transpose(1, 2)).softmax(-1), memory)
+        ),
+        "attention step, scaled_dot_product_attention": without_gradient(
+            lambda: F.scaled_dot_product_attention(q[:, None], memory[:, None], memory[:, None])
+        ),
+    }
+
+
+PIECES = {
+    "LSTM, a layer, forward and backward": lstm_rows,
+    "attention, forward and backward": attention_rows,
+    "Boom, a layer, forward and backward": boom_rows,
+    "dropout of [T, B, D], forward and backward": dropout_rows,
+    "one step of one lane": step_rows,
+}
+
+
+def time_in_turns(work: Dict[str, Work], repeats: int) -> Dict[str, Tuple[float, float]]:
+    """Seconds of the first call, and the median of the others."""
+    taken: Dict[str, List[float]] = {name: [] for name in work}
+    for _ in range(repeats + 1):
+        for name, call in work.items():
+            start = time.perf_counter()
+            call()
+            taken[name].append(time.perf_counter() - start)
+    return {name: (seconds[0], median(seconds[1:])) for name, seconds in taken.items()}
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", help="also write the report to this file")
+    args = parser.parse_args(arguments)
+    if kernels.ops is None:
+        parser.error("the CPU kernels are not compiled here: install the package where there is a C++ compiler")
+    if 4 * args.threads > LANES:
+        parser.error(f"--threads {args.threads}: the LSTM kernel takes {LANES} lanes on at most {LANES // 4} threads")
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(1)
+    rows = []
+    for piece, make in PIECES.items():
+        for name, (first, later) in time_in_turns(make(), args.repeats).items():
+            rows.append([piece, name, f"{later * 1e3:.2f} ms", f"{first:.1f} s" if first > 1.0 else ""])
+            piece = ""
+    command = "python -m benchmarks.alternatives " + " ".join(arguments if arguments is not None else sys.argv[1:])
+    text = "\n".join(
+        [
+            "# Alternatives",
+            "",
+            machine_line(machine("cpu", args.threads)),
+            "",
+            f"    {command.strip()}",
+            "",
+            f"D {WIDTH}, H {CASE.boom_width}, B {LANES}, T {LENGTH}, C {ROWS}, dropout {RATE}; in turns, medians of "
+            f"{args.repeats}.",
+            "",
+            *table(["piece", "way", "time", "first call, where it takes over 1 s"], rows),
+            "",
+        ]
+    )
+    print(text)
+    if args.out:
+        write_whole(Path(args.out), text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

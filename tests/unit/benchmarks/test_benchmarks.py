@@ -1,0 +1,125 @@
+"""What the measuring programs compute and write; never how fast anything is."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks import growth, loss_compare
+from benchmarks.contestants import CASES, Case, build
+from benchmarks.pieces import bytes_to_move, operations, pieces
+from benchmarks.report import speed_report
+from benchmarks.worker import Worker, WorkerFailed
+from fairseq_sharnn import kernels
+
+SMALL = Case(width=32, boom_width=64, lanes=4, length=8, context=24, layers=2)
+
+
+def test_losses_of_both_are_the_same():
+    """With the CPU kernels also under the published dropout, plain.py taking the very masks the kernels drew."""
+    rows = loss_compare.compare(3, "cpu")
+    assert [row["dropout"] for row in rows] == ([0.0, 0.0, 0.1] if kernels.ops is not None else [0.0, 0.0])
+    assert all(row["same"] for row in rows)
+    assert rows[0]["last"] < rows[0]["first"]
+
+
+@pytest.mark.skipif(kernels.ops is None, reason="the CPU kernels were not compiled")
+def test_a_difference_is_seen(monkeypatch):
+    """Masks in other places give another loss: dropout really is compared."""
+    calls = loss_compare._calls_of_dropout
+    monkeypatch.setattr(loss_compare, "_calls_of_dropout", lambda seeds: calls(seeds[::-1]))
+    assert [row["same"] for row in loss_compare.compare(2, "cpu")] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["fairseq_sharnn", "plain", "transformer_lm"])
+@pytest.mark.parametrize("workload", ["training", "evaluation", "generation"])
+def test_contestants_do_each_workload(name, workload):
+    contestant = build(name, SMALL)
+    contestant.prepare(workload)
+    before = [p.clone() for p in contestant.model.parameters()]
+    assert getattr(contestant, workload)() == (32 if workload == "generation" else SMALL.tokens)
+    moved = any(not torch.equal(a, b) for a, b in zip(before, contestant.model.parameters()))
+    assert moved == (workload == "training")
+
+
+@pytest.mark.parametrize("size", ["tiny", "small"])
+def test_parameters_are_equal(size):
+    ours, naive, transformer = (
+        build(name, CASES[size]).parameters for name in ("fairseq_sharnn", "plain", "transformer_lm")
+    )
+    assert ours == naive
+    assert abs(transformer - ours) < 0.01 * ours
+
+
+def test_operations_follow_the_sizes():
+    """The LSTM's 16 D² a token and layer, three times; attention grows with the context, the others do not."""
+    needed = operations(SMALL)
+    assert needed["LSTM"] == 3 * 16 * 32 * 32 * 2 * SMALL.tokens
+    assert needed["Boom"] == 3 * 2 * 32 * 64 * 2 * SMALL.tokens
+    longer = operations(replace(SMALL, context=1024))
+    assert longer["attention"] - needed["attention"] == SMALL.tokens * 8 * 32 * 1000
+    assert longer["Boom"] == needed["Boom"]
+    assert bytes_to_move(SMALL, 1000)["optimizer"] == 48_000
+
+
+def test_pieces_run():
+    for piece in pieces(SMALL).values():
+        piece()
+
+
+def test_worker_reports_its_own_memory_and_its_failure():
+    big = torch.ones(300_000_000)  # a parent of 1.2 GB
+    with Worker("fairseq_sharnn", SMALL, "training", 1) as worker:
+        done = worker.work()
+    assert done["bytes"] == SMALL.tokens and worker.ready["start_bytes"] <= done["peak_bytes"] < big.numel() * 4
+    with pytest.raises(WorkerFailed, match="negative dimension"):
+        Worker("fairseq_sharnn", replace(SMALL, width=-1), "training", 1)
+
+
+def canned(same: bool = True):
+    """A result as speed.py makes it, with round numbers."""
+    done = {
+        "parameters": 2_000_000,
+        "bytes_per_s": 3000.0,
+        "peak_bytes": 6e8,
+        "start_bytes": 2e8,
+        "median_seconds": 1.0,
+    }
+    plain = {**done, "bytes_per_s": 1000.0, "peak_bytes": 12e8}
+    workloads = {"training": {"fairseq_sharnn": done, "plain": plain, "transformer_lm": {"failed": "out of memory"}}}
+    loss = {"type": "float32", "dropout": 0.1, "updates": 3, "first": 5.5, "last": 5.0, "last_plain": 5.0}
+    return {
+        "command": "python -m benchmarks.speed",
+        "machine": {
+            **{"cpu": "C", "threads": 2, "gpu": None, "python": "3", "torch": "2", "fairseq": "0", "date": "d"},
+            **{"cpu_kernels": True, "capability": "AVX2"},
+        },
+        "cases": {
+            "tiny": {
+                "case": vars(CASES["tiny"]),
+                "workloads": workloads,
+                "breakdown": {
+                    "product_ops_per_s": 1e11,
+                    "copy_bytes_per_s": 1e10,
+                    "update_seconds": 2.0,
+                    "pieces": {"LSTM": {"seconds": 1.0, "operations": 5e10, "bytes": None}},
+                },
+            }
+        },
+        "losses": [{**loss, "largest_difference": 1e-7, "allowed": 1e-5, "same": same}],
+    }
+
+
+def test_report_shows_ratios_failures_and_the_comparison():
+    text = speed_report(json.loads(json.dumps(canned())))
+    assert "| `fairseq_sharnn` | 2.00 M | 3,000 (3.00) | 0.60 GB (0.500; 0.40 above the start) |" in text
+    assert "failed: out of memory" in text
+    assert "| LSTM | 1000.0 ms | 50% | 50.0 | 50% |" in text
+    assert "## The numbers are the same" in text
+    assert "THE NUMBERS DIFFER" in speed_report(canned(same=False))
+
+
+def test_slope_is_the_exponent_of_growth():
+    rows = [{"context": 1000, "training": 2.0}, {"context": 2000, "training": 8.0}, {"context": 4000, "failed": "x"}]
+    assert [growth.slope(rows, n, "context", "training") for n in range(3)] == ["", "2.00", ""]
