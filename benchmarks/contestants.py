@@ -89,8 +89,8 @@ class Contestant:
         """One update: forward, backward, clipping at the paper's norm, optimizer."""
         case = self.case
         tokens = self.random_tokens(case.length + 1, case.lanes)
-        loss = F.cross_entropy(self.logits(tokens[:-1]).float().flatten(0, 1), tokens[1:].flatten())
         self.optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(self.logits(tokens[:-1]).float().flatten(0, 1), tokens[1:].flatten())
         (loss * self.scale).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 0.25 * self.scale)
         self.optimizer.step()
