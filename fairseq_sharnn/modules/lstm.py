@@ -15,7 +15,7 @@ _LANES_A_THREAD = 4
 class _Recurrence(torch.autograd.Function):
     """LSTM over x [T, B, D] by the CPU kernel; the state comes and leaves without gradient.
 
-    Kept for the backward pass: x, the activated gates [T, B, 4D], hidden and cell states [T, B, D]. The gates give their
+    Kept for the backward pass: x, the activated gates [T, B, 4D], the hidden states [T, B, D]. The gates give their
     place to their gradient; a second backward pass over the same graph computes them again.
     """
 
@@ -23,23 +23,22 @@ class _Recurrence(torch.autograd.Function):
     def forward(ctx, x, weight_ih, weight_hh, bias_ih, bias_hh, hidden, cell):
         flat = x.reshape(-1, x.size(2))
         gates = _gates(flat, weight_ih, bias_ih, bias_hh, len(x))
-        out, cells = kernels.ops.lstm(gates, weight_hh, hidden, cell)
+        out, last = kernels.ops.lstm(gates, weight_hh, hidden, cell)
         if any(ctx.needs_input_grad):
             ctx.spent = False
-            ctx.save_for_backward(flat, weight_ih, weight_hh, bias_ih, bias_hh, hidden, cell, gates, out, cells)
-        last = cells[-1].clone()
+            ctx.save_for_backward(flat, weight_ih, weight_hh, bias_ih, bias_hh, hidden, cell, gates, out)
         ctx.mark_non_differentiable(last)
         return out, last
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad, _):
-        flat, weight_ih, weight_hh, bias_ih, bias_hh, hidden, cell, gates, out, cells = ctx.saved_tensors
+        flat, weight_ih, weight_hh, bias_ih, bias_hh, hidden, cell, gates, out = ctx.saved_tensors
         if ctx.spent:
             gates = _gates(flat, weight_ih, bias_ih, bias_hh, len(out))
             kernels.ops.lstm(gates, weight_hh, hidden, cell)
         gates, ctx.spent = gates.data, True  # written to, which autograd is not to hold against us
-        kernels.ops.lstm_backward(grad, gates, cells, weight_hh, cell)
+        kernels.ops.lstm_backward(grad, gates, weight_hh, cell)
         lanes, width = hidden.shape
         gate_grads = gates.view(-1, 4 * width)
         x_grad = (gate_grads @ weight_ih).view_as(out)

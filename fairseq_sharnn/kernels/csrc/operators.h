@@ -36,7 +36,6 @@ at::Tensor boom_step(const at::Tensor& h, const at::Tensor& ln_weight, const at:
 // lstm.cpp
 std::tuple<at::Tensor, at::Tensor> lstm(at::Tensor gates, const at::Tensor& weight, const at::Tensor& hidden,
                                         const at::Tensor& cell);
-void lstm_backward(const at::Tensor& grad, at::Tensor gates, const at::Tensor& cells, const at::Tensor& weight,
-                   const at::Tensor& cell);
+void lstm_backward(const at::Tensor& grad, at::Tensor gates, const at::Tensor& weight, const at::Tensor& cell);
 
 }  // namespace sharnn

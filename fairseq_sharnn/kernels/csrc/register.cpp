@@ -20,7 +20,7 @@ TORCH_LIBRARY(fairseq_sharnn, m) {
       "boom_step(Tensor h, Tensor ln_weight, Tensor ln_bias, Tensor residual_weight, Tensor residual_bias, Tensor weight, "
       "Tensor bias) -> Tensor");
   m.def("lstm(Tensor(a!) gates, Tensor weight, Tensor hidden, Tensor cell) -> (Tensor, Tensor)");
-  m.def("lstm_backward(Tensor grad, Tensor(a!) gates, Tensor cells, Tensor weight, Tensor cell) -> ()");
+  m.def("lstm_backward(Tensor grad, Tensor(a!) gates, Tensor weight, Tensor cell) -> ()");
 }
 
 TORCH_LIBRARY_IMPL(fairseq_sharnn, CPU, m) {
