@@ -28,7 +28,7 @@ def compiled_kernels():
         sorted(glob("fairseq_sharnn/kernels/csrc/*.cpp")),
         depends=sorted(glob("fairseq_sharnn/kernels/csrc/*.h")),
         # not -march=native: what is built on one machine of a cluster runs on the others
-        extra_compile_args=["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing"]
+        extra_compile_args=["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
         + ["-mavx2", "-mfma"] * x86,
         extra_link_args=["-fopenmp"],
         optional=True,

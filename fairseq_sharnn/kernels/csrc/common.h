@@ -81,7 +81,7 @@ struct Dropout {
   }
 
  private:
-  typedef uint32_t Words __attribute__((vector_size(32), aligned(4), may_alias));
+  typedef uint32_t Words __attribute__((vector_size(32)));
 
   // 8 words of 32 bits decide 16 elements: their low halves the first 8, their high halves the others.
   void group(float* out, uint32_t word, uint32_t low, uint32_t high) const {
@@ -95,8 +95,9 @@ struct Dropout {
     x ^= x >> 16;
     uint32_t bits;
     std::memcpy(&bits, &scale, sizeof(bits));
-    *reinterpret_cast<Words*>(out) = (Words)((x & 0xFFFFu) >= threshold) & bits;
-    *reinterpret_cast<Words*>(out + 8) = (Words)((x >> 16) >= threshold) & bits;
+    const Words first = (Words)((x & 0xFFFFu) >= threshold) & bits, second = (Words)((x >> 16) >= threshold) & bits;
+    std::memcpy(out, &first, sizeof(first));
+    std::memcpy(out + 8, &second, sizeof(second));
   }
 };
 

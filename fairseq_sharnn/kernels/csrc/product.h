@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 namespace sharnn {
 
@@ -34,18 +35,26 @@ inline void pack(const float* b, int64_t down, int64_t across, int64_t K, int64_
   }
 }
 
-typedef float Vector __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float Vector __attribute__((vector_size(32)));
+
+inline Vector load(const float* from) {
+  Vector vector;
+  std::memcpy(&vector, from, sizeof(vector));
+  return vector;
+}
+
+inline void store(float* to, Vector vector) { std::memcpy(to, &vector, sizeof(vector)); }
 
 template <int L, bool accumulate>
 inline void multiply_block(const float* a, int64_t a_stride, const float* b, int64_t K, float* c, int64_t c_stride) {
   Vector left[L], right[L];
   for (int l = 0; l < L; ++l) {
-    left[l] = accumulate ? *reinterpret_cast<const Vector*>(c + l * c_stride) : Vector{};
-    right[l] = accumulate ? *reinterpret_cast<const Vector*>(c + l * c_stride + 8) : Vector{};
+    left[l] = accumulate ? load(c + l * c_stride) : Vector{};
+    right[l] = accumulate ? load(c + l * c_stride + 8) : Vector{};
   }
   for (int64_t k = 0; k < K; ++k) {
-    const Vector b_left = *reinterpret_cast<const Vector*>(b + k * kPanel);
-    const Vector b_right = *reinterpret_cast<const Vector*>(b + k * kPanel + 8);
+    const Vector b_left = load(b + k * kPanel);
+    const Vector b_right = load(b + k * kPanel + 8);
 #pragma GCC unroll 6
     for (int l = 0; l < L; ++l) {
       const float value = a[l * a_stride + k];
@@ -54,8 +63,8 @@ inline void multiply_block(const float* a, int64_t a_stride, const float* b, int
     }
   }
   for (int l = 0; l < L; ++l) {
-    *reinterpret_cast<Vector*>(c + l * c_stride) = left[l];
-    *reinterpret_cast<Vector*>(c + l * c_stride + 8) = right[l];
+    store(c + l * c_stride, left[l]);
+    store(c + l * c_stride + 8, right[l]);
   }
 }
 
