@@ -3,10 +3,9 @@
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-from fairseq.data import FairseqDataset, iterators
+from fairseq.data import Dictionary, FairseqDataset, iterators
 
-from fairseq_sharnn.data.byte_corpus import ByteCorpus
-from fairseq_sharnn.data.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.corpus import Corpus
 from fairseq_sharnn.data.lanes import EXHAUSTED
 from fairseq_sharnn.data.samples import make_sample
 
@@ -17,7 +16,7 @@ class BlockDataset(FairseqDataset):
     Every byte is scored once, the ragged end included.
     """
 
-    def __init__(self, corpus: ByteCorpus, dictionary: ByteDictionary, block: int, context: int = 0):
+    def __init__(self, corpus: Corpus, dictionary: Dictionary, block: int, context: int = 0):
         super().__init__()
         self.corpus = corpus
         self.dictionary = dictionary

@@ -7,6 +7,7 @@ import torch
 from fairseq.data import Dictionary
 
 BYTE_VALUES = 256
+FIRST_BYTE = 4  # id of byte 0, behind fairseq's <s>, <pad>, </s> and <unk>
 
 
 def _symbol(value: int) -> str:
@@ -20,6 +21,7 @@ class ByteDictionary(Dictionary):
     def __init__(self):
         super().__init__()
         self.offset = self.nspecial
+        assert self.offset == FIRST_BYTE
         for value in range(BYTE_VALUES):
             self.add_symbol(_symbol(value))
 

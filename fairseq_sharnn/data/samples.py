@@ -4,27 +4,26 @@ from typing import Dict
 
 import numpy as np
 import torch
+from fairseq.data import Dictionary
 
-from fairseq_sharnn.data.byte_corpus import ByteCorpus
-from fairseq_sharnn.data.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.corpus import Corpus
 from fairseq_sharnn.data.lanes import EXHAUSTED
 
 
 def make_sample(
-    corpus: ByteCorpus, dictionary: ByteDictionary, ids: np.ndarray, position: np.ndarray, scored: np.ndarray
+    corpus: Corpus, dictionary: Dictionary, ids: np.ndarray, position: np.ndarray, scored: np.ndarray
 ) -> Dict:
-    """Build fairseq's sample for rows of predicted bytes.
+    """Build fairseq's sample for rows of predicted bytes or tokens.
 
-    ids: [B], a number for each row. position: [B, T], place in the file of the byte predicted, EXHAUSTED behind a row's
+    ids: [B], a number for each row. position: [B, T], place in the file of what is predicted, EXHAUSTED behind a row's
     end. scored: [B, T], whether it counts; unscored places are a row's first (warm-up) and its last (padding). The
-    input is the byte before, or the start symbol </s> at the beginning of the file. `ntokens` is the number of
-    scored bytes, which is what "Evaluated N tokens" adds up.
+    input is what stands before, or the start symbol </s> at the beginning of the file. `ntokens` is the number of
+    scored places, which is what "Evaluated N tokens" adds up.
     """
     exists = position != EXHAUSTED
-    before = corpus.data[np.maximum(position - 1, 0)].astype(np.int64) + dictionary.offset
+    before = corpus.ids(np.maximum(position - 1, 0))
     inputs = np.where(exists, np.where(position == 0, dictionary.eos(), before), dictionary.pad())
-    targets = corpus.data[np.maximum(position, 0)].astype(np.int64) + dictionary.offset
-    targets = np.where(scored, targets, dictionary.pad())
+    targets = np.where(scored, corpus.ids(np.maximum(position, 0)), dictionary.pad())
     return {
         "id": torch.from_numpy(np.asarray(ids, dtype=np.int64)),
         "nsentences": len(ids),

@@ -4,10 +4,9 @@ from typing import Callable, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
 import torch
-from fairseq.data import iterators
+from fairseq.data import Dictionary, iterators
 
-from fairseq_sharnn.data.byte_corpus import ByteCorpus
-from fairseq_sharnn.data.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.corpus import Corpus
 from fairseq_sharnn.data.lanes import LanePlan
 from fairseq_sharnn.data.samples import make_sample
 from fairseq_sharnn.data.stream_carrier import StreamCarrier, StreamChunk
@@ -22,8 +21,8 @@ class StreamDataset(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        corpus: ByteCorpus,
-        dictionary: ByteDictionary,
+        corpus: Corpus,
+        dictionary: Dictionary,
         plan: LanePlan,
         ends: Sequence[int],
         lanes: slice,

@@ -4,9 +4,9 @@ import logging
 from typing import Callable, Dict, Optional
 
 import torch
+from fairseq.data import Dictionary
 
-from fairseq_sharnn.data.byte_corpus import ByteCorpus
-from fairseq_sharnn.data.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.corpus import Corpus
 from fairseq_sharnn.data.stream_plan import TrainingPlan
 from fairseq_sharnn.data.streams import StreamDataset, StreamIterator
 from fairseq_sharnn.errors import UsageError
@@ -29,8 +29,8 @@ class TrainingStream(StreamIterator):
 
     def __init__(
         self,
-        corpus: ByteCorpus,
-        dictionary: ByteDictionary,
+        corpus: Corpus,
+        dictionary: Dictionary,
         make_plan: Callable[[int], TrainingPlan],
         lanes: slice,
         rows: int,
@@ -92,12 +92,12 @@ class TrainingStream(StreamIterator):
             return
         self.epoch = state["epoch"]
         chunk, saved = state["iterations_in_epoch"], TrainingPlan.from_dict(stream["plan"])
-        wanted = self._make_plan(self.epoch)
+        wanted, units = self._make_plan(self.epoch), f"{self._corpus.unit}s"
         if (saved.size, saved.fingerprint) != (wanted.size, wanted.fingerprint):
             raise UsageError(
                 f"{self._corpus.path} has changed since the checkpoint was written in the middle of an epoch "
-                f"({saved.size:,} bytes then, {wanted.size:,} now): put the old file back, or begin an epoch of "
-                "the new one with --reset-dataloader"
+                f"({saved.size:,} {units} then, {wanted.size:,} now): put the old file back, or begin an epoch "
+                "of the new one with --reset-dataloader"
             )
         if saved.same_reading(wanted):
             self._go_on(saved, chunk, stream["state"])
@@ -105,9 +105,9 @@ class TrainingStream(StreamIterator):
         plan = saved.cut_anew(chunk, wanted, self._rows)
         jitter = "" if (plan.seed is None) == (saved.seed is None) else ", with other jitter"
         logger.info(
-            f"resuming epoch {self.epoch} in {plan.lanes} lanes of chunks of {plan.length} bytes (it was {saved.lanes} "
-            f"of {saved.length}{jitter}): what is unread is cut anew, and the state of each lane is rebuilt from the "
-            f"{plan.lead:,} bytes before it"
+            f"resuming epoch {self.epoch} in {plan.lanes} lanes of chunks of {plan.length} {units} (it was "
+            f"{saved.lanes} of {saved.length}{jitter}): what is unread is cut anew, and the state of each lane is rebuilt "
+            f"from the {plan.lead:,} {units} before it"
         )
         self._go_on(plan, 0, None)
 

@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairseq_sharnn.data.blocks import BlockBatches, BlockDataset, BlockIterator, order_of_blocks
-from fairseq_sharnn.data.byte_corpus import ByteCorpus, split_path
+from fairseq_sharnn.data.byte_corpus import ByteCorpus
 from fairseq_sharnn.data.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.corpus import split_path
 from fairseq_sharnn.data.lanes import chunk_ends, evaluation_lanes, training_lanes
 from fairseq_sharnn.data.streams import StreamDataset, StreamIterator
 from fairseq_sharnn.errors import UsageError
