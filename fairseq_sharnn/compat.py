@@ -16,6 +16,7 @@ import warnings
 import zipfile
 from argparse import Namespace
 from contextlib import contextmanager, suppress
+from typing import Any, List
 
 import torch
 from fairseq import checkpoint_utils
@@ -71,7 +72,11 @@ def _checkpoints_load_safely_and_in_one_line() -> None:
         try:
             _check_sums(path)
             with _torch_load(weights_only=True):
-                return original(path, *args, **kwargs)
+                state = original(path, *args, **kwargs)
+            for task in _resuming:
+                if hasattr(task, "check_checkpoint"):
+                    task.check_checkpoint(state.get("task_state"), f"checkpoint {path}")
+            return state
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UsageError(
@@ -97,6 +102,7 @@ def _checkpoints_load_safely_and_in_one_line() -> None:
 
     @_patch(Trainer, "load_checkpoint")
     def load_checkpoint(original, self, filename, *args, **kwargs):
+        _resuming.append(self.task)
         try:
             return original(self, filename, *args, **kwargs)
         except AssertionError as error:
@@ -110,6 +116,13 @@ def _checkpoints_load_safely_and_in_one_line() -> None:
                 f"checkpoint {filename} does not fit the model: use the --arch and sizes it was trained with, "
                 "or another --save-dir"
             ) from error
+        finally:
+            _resuming.pop()
+
+
+_resuming: List[
+    Any
+] = []  # the task of the trainer that is loading a checkpoint: fairseq never shows it the task's state
 
 
 def _check_sums(path: str) -> None:

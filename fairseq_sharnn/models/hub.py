@@ -1,6 +1,6 @@
 """From a checkpoint to text in Python: fairseq's hub interface, with sampling that keeps the stream state."""
 
-from typing import Optional, Union
+from typing import List, Optional, Union
 
 import torch
 from fairseq.hub_utils import GeneratorHubInterface
@@ -19,10 +19,11 @@ class SHARNNHubInterface(GeneratorHubInterface):
         top_p: float = 1.0,
         seed: Optional[int] = None,
     ) -> str:
-        """Continue `prompt` by `length` bytes; returns prompt and continuation, invalid UTF-8 shown as \\xNN.
+        """Continue `prompt` by `length` bytes (words and word pieces: tokens); returns prompt and continuation.
 
-        temperature: 0 takes the likeliest byte each time. top_k, top_p: draw from the k likeliest bytes (0: all), and
-        from the fewest whose probability reaches p. seed: makes the draw repeatable. See `sample_bytes` for bytes.
+        Invalid UTF-8 is shown as \\xNN. temperature: 0 takes the likeliest each time. top_k, top_p: draw from the k
+        likeliest (0: all), and from the fewest whose probability reaches p. seed: makes the draw repeatable. See
+        `sample_bytes` for bytes. A prompt for words or pieces had better not end in a space: it belongs to what follows.
         """
         return self.sample_bytes(prompt, length, temperature, top_k, top_p, seed).decode("utf-8", "backslashreplace")
 
@@ -42,9 +43,10 @@ class SHARNNHubInterface(GeneratorHubInterface):
         if not (length >= 0 and temperature >= 0 and top_k >= 0 and 0 < top_p <= 1):
             raise ValueError("sample needs length >= 0, temperature >= 0, top_k >= 0 and 0 < top_p <= 1")
         prompt = prompt.encode("utf-8", "surrogateescape") if isinstance(prompt, str) else bytes(prompt)
-        network, dictionary = self.models[0].decoder.network, self.task.source_dictionary
-        start = torch.tensor([dictionary.eos()])
-        tokens = torch.cat([start, dictionary.encode_bytes(prompt)]).to(self.device).unsqueeze(1)  # [T, 1]
+        decoder, read = self.models[0].decoder, self.task.encode_text(prompt)
+        network, start = decoder.network, torch.tensor([self.task.source_dictionary.eos()])
+        tokens = torch.cat([start, read]).to(self.device).unsqueeze(1)  # [T, 1]
+        choice = torch.tensor(self.task.drawn_ids(), device=self.device)
         generator = None
         if seed is not None:
             generator = torch.Generator(device=self.device).manual_seed(seed)
@@ -52,11 +54,31 @@ class SHARNNHubInterface(GeneratorHubInterface):
         for part in tokens.split(block):
             features, state = network(part, state)
         for _ in range(length):
-            logits = network.logits(features[-1, 0]).float()[dictionary.offset : dictionary.offset + 256]
-            byte = _draw(logits, temperature, top_k, top_p, generator)
-            drawn.append(byte)
-            features, state = network((byte + dictionary.offset).view(1, 1), state)
-        return prompt + bytes(torch.stack(drawn).tolist() if drawn else [])
+            token = choice[_draw(self._logits(decoder, features[-1, 0])[choice], temperature, top_k, top_p, generator)]
+            drawn.append(token)
+            features, state = network(token.view(1, 1), state)
+        return prompt + self._continuation(read.tolist(), torch.stack(drawn).tolist() if drawn else [])
+
+    def encode(self, sentence: str) -> torch.LongTensor:
+        """Ids of a text and </s>, as `generate` and `score` take them."""
+        ids = self.task.encode_text(sentence.encode("utf-8", "surrogateescape"))
+        return torch.cat([ids, ids.new_tensor([self.task.source_dictionary.eos()])])
+
+    def decode(self, tokens: torch.LongTensor) -> str:
+        """Text of ids."""
+        return self.task.show_ids(tokens)
+
+    @staticmethod
+    def _logits(decoder, features: Tensor) -> Tensor:
+        """Logits, or log probabilities, [V] after features [D]."""
+        if decoder.adaptive_softmax is None:
+            return decoder.network.logits(features).float()
+        return decoder.adaptive_softmax.get_log_prob(features.view(1, 1, -1), None)[0, 0].float()
+
+    def _continuation(self, read: List[int], drawn: List[int]) -> bytes:
+        """Text of what was drawn, as it reads behind the prompt (whether a space comes between depends on both)."""
+        before, whole = self.task.decode_ids(read), self.task.decode_ids(read + drawn)
+        return whole[len(before) :] if whole.startswith(before) else self.task.decode_ids(drawn)
 
 
 def _draw(logits: Tensor, temperature: float, top_k: int, top_p: float, generator) -> Tensor:

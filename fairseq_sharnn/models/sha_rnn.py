@@ -12,9 +12,10 @@ from fairseq.models import (
     register_model,
     register_model_architecture,
 )
-from fairseq.modules import LayerNorm
+from fairseq.modules import AdaptiveSoftmax, LayerNorm
 
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.models.adaptive import adaptive_parts
 from fairseq_sharnn.modules.attention import parse_attention_layers
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.modules.stream_state import StreamState
@@ -52,6 +53,19 @@ class SHARNNConfig(FairseqDataclass):
     dropconnect: float = field(default=0.0, metadata={"help": "dropout on the LSTMs' hidden-to-hidden weights"})
     checkpoint_activations: bool = field(
         default=False, metadata={"help": "compute activations again in the backward pass instead of keeping them"}
+    )
+    adaptive_softmax_cutoff: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "ends of the bands of an adaptive softmax, such as 2000,10000; for --criterion adaptive_loss"
+        },
+    )
+    adaptive_softmax_factor: float = field(
+        default=4, metadata={"help": "how much narrower each band of the adaptive softmax is than the one before"}
+    )
+    adaptive_softmax_dropout: float = field(default=0, metadata={"help": "dropout in the bands behind the first"})
+    tie_adaptive_proj: bool = field(
+        default=False, metadata={"help": "share the bands' projections, too, between input and output"}
     )
 
 
@@ -113,10 +127,12 @@ class SHARNNLanguageModel(FairseqLanguageModel):
     def build_model(cls, cfg: SHARNNConfig, task) -> "SHARNNLanguageModel":
         dictionary = task.target_dictionary
         layer_norm = partial(LayerNorm, export=False)
-        network = SHARNN(sizes_of(cfg, len(dictionary)), rates_of(cfg), layer_norm)
+        sizes, rates = sizes_of(cfg, len(dictionary)), rates_of(cfg)
+        embed, softmax = adaptive_parts(cfg, len(dictionary), dictionary.pad())
+        network = SHARNN(sizes, rates, layer_norm, embed)
         for block in network.blocks:
             block.checkpoint_activations = cfg.checkpoint_activations
-        return cls(SHARNNDecoder(dictionary, network))
+        return cls(SHARNNDecoder(dictionary, network, softmax))
 
     @classmethod
     def from_pretrained(cls, model_name_or_path, checkpoint_file="model.pt", data_name_or_path=".", **kwargs):
@@ -140,36 +156,47 @@ class SHARNNLanguageModel(FairseqLanguageModel):
 
     def load_state_dict(self, state_dict, strict=True, model_cfg=None, args=None):
         """Load parameters; a checkpoint of another vocabulary is refused in one line."""
-        name = "decoder.network.embed.weight"
-        ours = self.decoder.network.embed.weight
-        if name not in state_dict:
+        theirs, ours = vocabulary_of(state_dict), len(self.decoder.dictionary)
+        if theirs == 0:
             raise UsageError("the checkpoint is not one of a sha_rnn model: choose the --arch it was trained with")
-        if len(state_dict[name]) != len(ours):
+        if theirs != ours:
             raise UsageError(
-                f"the checkpoint has a vocabulary of {len(state_dict[name])} symbols, but the task has {len(ours)}: "
+                f"the checkpoint has a vocabulary of {theirs} symbols, but the task has {ours}: "
                 "choose the --task (and dictionary) it was trained with"
             )
         return super().load_state_dict(state_dict, strict, model_cfg, args)
 
 
+def vocabulary_of(state_dict) -> int:
+    """Number of symbols that a checkpoint of this model embeds; 0 for another model's."""
+    prefix = "decoder.network.embed."
+    plain = state_dict.get(f"{prefix}weight")
+    if plain is not None:
+        return len(plain)
+    bands = (name for name in state_dict if name.startswith(f"{prefix}embeddings.") and name.endswith(".0.weight"))
+    return sum(len(state_dict[name]) for name in bands)
+
+
 class SHARNNDecoder(FairseqIncrementalDecoder):
     """fairseq's view of the network: batch-major tokens in, batch-major logits out.
 
-    State comes with the sample (`stream`), with `incremental_state` in generation, or starts empty.
+    With an adaptive softmax it is features that come out, as fairseq's `adaptive_loss` and scorer expect. State comes
+    with the sample (`stream`), with `incremental_state` in generation, or starts empty.
     """
 
     carries_state = True
 
-    def __init__(self, dictionary, network: SHARNN):
+    def __init__(self, dictionary, network: SHARNN, adaptive_softmax: Optional[AdaptiveSoftmax] = None):
         super().__init__(dictionary)
         self.network = network
+        self.adaptive_softmax = adaptive_softmax
 
     def forward(self, prev_output_tokens, encoder_out=None, incremental_state=None, stream=None, **unused):
-        """Logits of the byte after each token.
+        """Logits of what comes after each token.
 
         prev_output_tokens: [B, T]. stream: the chunk's place in its stream and the carrier of its state, or None.
         incremental_state: fairseq's store between steps; only tokens not seen before are run.
-        Returns logits [B, T', V] and `{"attn": None}` (attention weights are never kept).
+        Returns logits [B, T', V] (or features [B, T', D]) and `{"attn": None}` (attention weights are never kept).
         """
         if incremental_state is not None:
             features = self._extend(prev_output_tokens, incremental_state)
@@ -182,7 +209,7 @@ class SHARNNDecoder(FairseqIncrementalDecoder):
 
     def restore_stream_state(self, saved) -> StreamState:
         """The state that a checkpoint holds, on the model's device."""
-        return StreamState.from_dict(saved, self.network.embed.weight.device)
+        return StreamState.from_dict(saved, next(self.network.parameters()).device)
 
     def _extend(self, tokens, incremental_state):
         """Run the tokens behind those already consumed; with nothing new by count, the last column is the new one."""
@@ -200,8 +227,8 @@ class SHARNNDecoder(FairseqIncrementalDecoder):
             self.set_incremental_state(incremental_state, "stream", (seen, state.select(new_order)))
 
     def output_layer(self, features, **unused):
-        """Project features [B, T, D] on the vocabulary: [B, T, V]."""
-        return self.network.logits(features)
+        """Project features [B, T, D] on the vocabulary: [B, T, V]; left as they are for an adaptive softmax."""
+        return self.network.logits(features) if self.adaptive_softmax is None else features
 
     def max_positions(self):
         return _ANY_LENGTH

@@ -46,7 +46,8 @@ class SHARNN(nn.Module):
     """SHA-RNN over B parallel streams, a chunk of T tokens at a time.
 
     State is explicit: `forward` takes the state after the previous chunk and returns the state after this one.
-    Raises ValueError when the sizes do not fit each other.
+    embed: another embedding, ids [...] to [..., D], whose output projection is its owner's: it keeps its initial values,
+    and there are no `logits`. Raises ValueError when the sizes do not fit each other.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class SHARNN(nn.Module):
         sizes: SHARNNSizes,
         rates: SHARNNDropout = SHARNNDropout(),
         layer_norm: LayerNormFactory = nn.LayerNorm,
+        embed: Optional[nn.Module] = None,
     ):
         super().__init__()
         if sizes.layers < 1:
@@ -63,8 +65,9 @@ class SHARNN(nn.Module):
         self.sizes = sizes
         self.input_dropout = check_rate("input dropout", rates.input)
         self.output_dropout = check_rate("output dropout", rates.output)
-        self.embed = nn.Embedding(sizes.vocab, sizes.width)
-        self.output_bias = nn.Parameter(torch.zeros(sizes.vocab))
+        if embed is None:
+            self.embed = nn.Embedding(sizes.vocab, sizes.width)
+            self.output_bias = nn.Parameter(torch.zeros(sizes.vocab))
         self.blocks = nn.ModuleList(
             Block(
                 sizes.width,
@@ -80,6 +83,8 @@ class SHARNN(nn.Module):
             for layer in range(sizes.layers)
         )
         self.reset_parameters()
+        if embed is not None:
+            self.embed = embed
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

@@ -1,12 +1,13 @@
 """`--task byte_level_lm`: language modelling on raw bytes, with state carried through the corpus."""
 
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Iterable, List, Optional
 
+import torch
 from fairseq.tasks import register_task
 
 from fairseq_sharnn.data.byte_corpus import ByteCorpus
-from fairseq_sharnn.data.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.byte_dictionary import BYTE_VALUES, FIRST_BYTE, ByteDictionary
 from fairseq_sharnn.tasks.metrics import log_bits_per_byte
 from fairseq_sharnn.tasks.streaming import StreamingConfig, StreamingTask
 
@@ -31,6 +32,18 @@ class ByteLevelLMTask(StreamingTask):
 
     def open_corpus(self, folder: str, split: str) -> ByteCorpus:
         return ByteCorpus(self.split_file(folder, split))
+
+    def encode_text(self, text: bytes) -> torch.Tensor:
+        return self.dictionary.encode_bytes(text)
+
+    def decode_ids(self, ids: Iterable[int]) -> bytes:
+        return self.dictionary.decode_bytes(ids)
+
+    def show_ids(self, ids: torch.Tensor) -> str:
+        return self.dictionary.string(ids)
+
+    def drawn_ids(self) -> List[int]:
+        return list(range(FIRST_BYTE, FIRST_BYTE + BYTE_VALUES))
 
     def reduce_metrics(self, logging_outputs, criterion) -> None:
         super().reduce_metrics(logging_outputs, criterion)

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
-from typing import Dict, Optional
+from typing import Dict, Iterable, List, Optional
 
 import torch
 from fairseq import utils
@@ -59,6 +59,7 @@ class StreamingTask(FairseqTask):
         self.dictionary = dictionary
         self.carries_state = False
         self.context_length: Optional[int] = None
+        self.adaptive_softmax = False
 
     def split_file(self, folder: str, split: str) -> str:
         """Path of a split in a DATA folder (of the folder itself for ""). Raises UsageError when it is not there."""
@@ -66,6 +67,24 @@ class StreamingTask(FairseqTask):
 
     def open_corpus(self, folder: str, split: str) -> Corpus:
         """A split of a DATA folder. Raises UsageError naming the file that is missing or unfit."""
+        raise NotImplementedError
+
+    def encode_text(self, text: bytes) -> torch.Tensor:
+        """Ids [N] (int64) of a text, for sampling."""
+        raise NotImplementedError
+
+    def decode_ids(self, ids: Iterable[int]) -> bytes:
+        """The text of ids."""
+        raise NotImplementedError
+
+    def show_ids(self, ids: torch.Tensor) -> str:
+        """The text of ids, to be read: the </s> at their end is left out, invalid UTF-8 shown as \\xNN."""
+        ids = ids.tolist()
+        stop = len(ids) - 1 if ids and ids[-1] == self.dictionary.eos() else len(ids)
+        return self.decode_ids(ids[:stop]).decode("utf-8", "backslashreplace")
+
+    def drawn_ids(self) -> List[int]:
+        """The ids that sampling draws from."""
         raise NotImplementedError
 
     @property
@@ -80,22 +99,29 @@ class StreamingTask(FairseqTask):
         model = super().build_model(cfg, from_checkpoint)
         self.carries_state = getattr(model.decoder, "carries_state", False)
         self.context_length = model.decoder.network.sizes.context if self.carries_state else None
+        self.adaptive_softmax = getattr(model.decoder, "adaptive_softmax", None) is not None
         return model
 
     def build_criterion(self, cfg, **kwargs):
         # Built by train and validate alone, before fairseq lists the data folder: the place to miss it in one line.
-        for folder in self._folders():
+        for folder in folders_of(self.cfg.data):
             self.split_file(folder, "")
+        if getattr(cfg, "_name", None) == "adaptive_loss":
+            self._check_adaptive_loss(cfg)
         return super().build_criterion(cfg, **kwargs)
 
-    def _folders(self):
-        if not (self.cfg.data or "").strip(os.pathsep):
-            raise UsageError("give the DATA folder that holds the files train, valid and test")
-        return [folder for folder in utils.split_paths(self.cfg.data) if folder]
+    def _check_adaptive_loss(self, cfg) -> None:
+        if not self.adaptive_softmax:
+            raise UsageError("--criterion adaptive_loss needs a model with --adaptive-softmax-cutoff")
+        if cfg.ddp_backend in ("c10d", "pytorch_ddp"):
+            raise UsageError(
+                f"--criterion adaptive_loss does not work with --ddp-backend {cfg.ddp_backend}, on one device neither: "
+                "use --ddp-backend legacy_ddp"
+            )
 
     def load_dataset(self, split: str, combine: bool = False, epoch: int = 1, **kwargs) -> None:
         """Open the file of a split; of several folders, the one whose turn it is in this epoch."""
-        folders = self._folders()
+        folders = folders_of(self.cfg.data)
         self.datasets[split] = self.open_corpus(folders[(epoch - 1) % len(folders)], split)
 
     def get_batch_iterator(
@@ -246,6 +272,13 @@ class StreamingTask(FairseqTask):
         return sentence_dataset(src_tokens, self.dictionary)
 
     inference_step = LanguageModelingTask.inference_step
+
+
+def folders_of(data: Optional[str]) -> List[str]:
+    """The DATA folders. Raises UsageError when there is none."""
+    if not (data or "").strip(os.pathsep):
+        raise UsageError("give the DATA folder that holds the files train, valid and test")
+    return [folder for folder in utils.split_paths(data) if folder]
 
 
 def _batch_size(lines: Optional[int], tokens: Optional[int], length: int) -> Optional[int]:

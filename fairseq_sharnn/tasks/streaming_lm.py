@@ -1,0 +1,104 @@
+"""`--task streaming_lm`: language modelling on words or word pieces, with state carried through the corpus."""
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterable, List, Optional
+
+import torch
+from fairseq.data import Dictionary
+from fairseq.tasks import register_task
+
+from fairseq_sharnn.data.corpus import split_path
+from fairseq_sharnn.data.text.tokenizer import SpaceTokenizer, Tokenizer
+from fairseq_sharnn.data.token_corpus import TokenCorpus
+from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.tasks.streaming import StreamingConfig, StreamingTask, folders_of
+
+MADE_BY = "scripts/prepare_text.py"
+
+
+@dataclass
+class StreamingLMConfig(StreamingConfig):
+    data: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "folder in fairseq's binarized format: dict.txt, train.bin, train.idx, ... "
+            "(colon-separated folders: one an epoch; the first one's dict.txt counts)"
+        },
+    )
+    tokens_per_sample: int = field(
+        default=1024, metadata={"help": "tokens in a chunk of truncated BPTT (or in a stateless model's window)"}
+    )
+
+
+@register_task("streaming_lm", dataclass=StreamingLMConfig)
+class StreamingLMTask(StreamingTask):
+    """Words or word pieces in fairseq's binarized format, on the lanes, chunks and evaluation of the byte-level task."""
+
+    def __init__(self, cfg: StreamingLMConfig, dictionary: Dictionary, **kwargs):
+        super().__init__(cfg, dictionary)
+        self.tokenizer: Tokenizer = SpaceTokenizer(dictionary)
+
+    @classmethod
+    def setup_task(cls, cfg: StreamingLMConfig, **kwargs) -> "StreamingLMTask":
+        """The task, with the dictionary of the (first) DATA folder. Raises UsageError when there is none."""
+        folder = folders_of(cfg.data)[0]
+        return cls(cfg, load_dictionary(folder))
+
+    def split_file(self, folder: str, split: str) -> str:
+        return split_path(folder, split, "{}.bin", MADE_BY)
+
+    def open_corpus(self, folder: str, split: str) -> TokenCorpus:
+        path = self.split_file(folder, split)
+        return TokenCorpus(path[: -len(".bin")], len(self.dictionary))
+
+    # What a checkpoint keeps of the vocabulary, so that ids are never read as another dictionary's.
+
+    def state_dict(self) -> Dict[str, Any]:
+        return {"vocabulary": vocabulary_digest(self.dictionary)}
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        self.check_checkpoint(state_dict, "the checkpoint")
+
+    def check_checkpoint(self, task_state: Dict[str, Any], path: str) -> None:
+        """Raises UsageError when a checkpoint's task had another vocabulary than this one."""
+        theirs = (task_state or {}).get("vocabulary")
+        if theirs is not None and theirs != vocabulary_digest(self.dictionary):
+            raise UsageError(
+                f"{path} was trained on another vocabulary than that of DATA {self.cfg.data}: use the folder that it was "
+                "trained on, or one prepared with the same tokenizer"
+            )
+
+    # Text in, text out, for sampling.
+
+    def encode_text(self, text: bytes) -> torch.Tensor:
+        return torch.tensor(self.tokenizer.encode_prompt(text), dtype=torch.int64)
+
+    def decode_ids(self, ids: Iterable[int]) -> bytes:
+        return self.tokenizer.decode([int(i) for i in ids])
+
+    def drawn_ids(self) -> List[int]:
+        """All but <s>, <pad> and <unk>; </s> is a line end."""
+        never = {self.dictionary.bos(), self.dictionary.pad(), self.dictionary.unk()}
+        return [i for i in range(len(self.dictionary)) if i not in never]
+
+
+def load_dictionary(folder: str) -> Dictionary:
+    """The dictionary of a DATA folder. Raises UsageError when it is missing or damaged."""
+    path = os.path.join(folder, "dict.txt")
+    if not os.path.isfile(path):
+        split_path(folder, "")
+        raise UsageError(
+            f"DATA folder {folder} has no dict.txt: give one in fairseq's binarized format, as {MADE_BY} makes it (raw "
+            "bytes are read by --task byte_level_lm)"
+        )
+    try:
+        return Dictionary.load(path)
+    except Exception as error:  # fairseq raises bare Exceptions here
+        raise UsageError(f"{path} is not a dictionary of fairseq: {error}") from None
+
+
+def vocabulary_digest(dictionary: Dictionary) -> str:
+    """Digest of a dictionary's symbols in their order."""
+    return hashlib.sha256("\n".join(dictionary.symbols).encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -1,0 +1,94 @@
+"""Adaptive softmax over tied bands, in the model."""
+
+import logging
+
+import pytest
+import torch
+from fairseq.criterions.adaptive_loss import AdaptiveLoss
+from fairseq.data import Dictionary
+
+from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.models.sha_rnn import SHARNNConfig, SHARNNLanguageModel
+
+
+class Task:
+    def __init__(self, symbols):
+        self.target_dictionary = Dictionary()
+        for number in range(symbols - len(self.target_dictionary)):
+            self.target_dictionary.add_symbol(f"w{number}")
+
+
+def model(vocab=300, **options) -> SHARNNLanguageModel:
+    torch.manual_seed(0)
+    sizes = {"decoder_embed_dim": 32, "boom_dim": 64, "decoder_layers": 2, "context_length": 50, "dropout": 0.0}
+    return SHARNNLanguageModel.build_model(SHARNNConfig(**{**sizes, **options}), Task(vocab))
+
+
+def sample(vocab=300):
+    tokens = torch.randint(4, vocab, (2, 12))
+    return {"net_input": {"src_tokens": tokens}, "target": torch.randint(4, vocab, (2, 12)), "ntokens": 24}
+
+
+@pytest.mark.parametrize("proj", [False, True])
+def test_loss_of_the_bands_is_that_of_one_distribution(proj):
+    network = model(adaptive_softmax_cutoff="20,100", tie_adaptive_proj=proj)
+    batch = sample()
+    loss, count, _ = AdaptiveLoss(Task(300), sentence_avg=False)(network, batch)
+    out = network(**batch["net_input"])
+    whole = network.get_normalized_probs(out, log_probs=True)
+    torch.testing.assert_close(whole.exp().sum(-1), torch.ones(2, 12))
+    expected = -whole.gather(-1, batch["target"].unsqueeze(-1)).sum()
+    torch.testing.assert_close(loss[0], expected, rtol=1e-5, atol=1e-4)
+    assert count == 24
+    loss.backward()
+    assert all(p.grad is not None for p in network.decoder.network.embed.embeddings[0].parameters())
+
+
+@pytest.mark.parametrize("proj", [False, True])
+def test_bands_are_tied_to_the_embedding(proj):
+    network = model(adaptive_softmax_cutoff="20,100", tie_adaptive_proj=proj)
+    embed, softmax = network.decoder.network.embed, network.decoder.adaptive_softmax
+    for band in (1, 2):
+        weight, projection = embed.weights_for_band(band)
+        assert softmax.tail[band - 1][2].weight is weight
+        assert (softmax.tail[band - 1][0].weight is projection) == proj
+    assert softmax.head.word_proj.weight is embed.weights_for_band(0)[0]
+    assert not hasattr(network.decoder.network, "output_bias")
+
+
+def test_parameters_load_and_other_vocabularies_are_refused():
+    network = model(adaptive_softmax_cutoff="20,100")
+    other = model(adaptive_softmax_cutoff="20,100", dropout=0.5)
+    other.load_state_dict(network.state_dict())
+    tokens = sample()["net_input"]["src_tokens"]
+    assert torch.equal(other.eval()(tokens)[0], network.eval()(tokens)[0])
+    with pytest.raises(UsageError, match="vocabulary of 300 symbols, but the task has 301"):
+        model(301, adaptive_softmax_cutoff="20,100").load_state_dict(network.state_dict())
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"adaptive_softmax_cutoff": "a,b"}, "--adaptive-softmax-cutoff takes rising numbers"),
+        ({"adaptive_softmax_cutoff": "100,20"}, "--adaptive-softmax-cutoff takes rising numbers"),
+        ({"adaptive_softmax_cutoff": "0,20"}, "--adaptive-softmax-cutoff takes rising numbers"),
+        ({"adaptive_softmax_cutoff": "20,300"}, "goes past the vocabulary of 300 symbols"),
+        ({"adaptive_softmax_cutoff": "20,100", "adaptive_softmax_factor": 6}, "--adaptive-softmax-factor 6"),
+        ({"adaptive_softmax_cutoff": "20,100", "adaptive_softmax_factor": 0.5}, "--adaptive-softmax-factor 0.5"),
+        ({"adaptive_softmax_cutoff": "20", "adaptive_softmax_dropout": 1.0}, "--adaptive-softmax-dropout must be in"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(options, message):
+    with pytest.raises(UsageError, match=message):
+        model(**options)
+
+
+def test_a_large_plain_softmax_is_told_of_the_adaptive_one(caplog):
+    with caplog.at_level(logging.WARNING):
+        model(50_000)
+        assert not caplog.records
+        model(50_001)
+    assert [record.getMessage() for record in caplog.records] == [
+        "a plain softmax over 50,001 symbols takes much memory and time: use --adaptive-softmax-cutoff 20000,60000 "
+        "(numbers that fit your vocabulary) --criterion adaptive_loss --ddp-backend legacy_ddp"
+    ]
