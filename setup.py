@@ -65,7 +65,12 @@ setup(
         "omegaconf<2.1; python_version < '3.11'",
         "numpy",
         "tqdm",
+        "sentencepiece>=0.1.99,<0.3",
+        "sacremoses>=0.1,<0.2",
     ],
-    extras_require={"test": ["pytest", "pytest-xdist", "hypothesis", "ruff"]},
+    extras_require={
+        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff"],
+        "study": ["matplotlib>=3.7,<4"],
+    },
     **compiled_kernels(),
 )

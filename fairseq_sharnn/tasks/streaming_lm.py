@@ -10,6 +10,7 @@ from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 
 from fairseq_sharnn.data.corpus import split_path
+from fairseq_sharnn.data.text.folder import load_tokenizer
 from fairseq_sharnn.data.text.tokenizer import SpaceTokenizer, Tokenizer
 from fairseq_sharnn.data.token_corpus import TokenCorpus
 from fairseq_sharnn.errors import UsageError
@@ -38,7 +39,7 @@ class StreamingLMTask(StreamingTask):
 
     def __init__(self, cfg: StreamingLMConfig, dictionary: Dictionary, **kwargs):
         super().__init__(cfg, dictionary)
-        self.tokenizer: Tokenizer = SpaceTokenizer(dictionary)
+        self._tokenizer: Optional[Tokenizer] = None
 
     @classmethod
     def setup_task(cls, cfg: StreamingLMConfig, **kwargs) -> "StreamingLMTask":
@@ -71,6 +72,14 @@ class StreamingLMTask(StreamingTask):
             )
 
     # Text in, text out, for sampling.
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """That of the DATA folder; symbols between spaces where fairseq-preprocess made it."""
+        if self._tokenizer is None:
+            found = load_tokenizer(folders_of(self.cfg.data)[0], self.dictionary)
+            self._tokenizer = SpaceTokenizer(self.dictionary) if found is None else found
+        return self._tokenizer
 
     def encode_text(self, text: bytes) -> torch.Tensor:
         return torch.tensor(self.tokenizer.encode_prompt(text), dtype=torch.int64)

@@ -1,0 +1,59 @@
+"""What a prepared DATA folder says of itself (`tokenizer.json`), and the tokenizer it was made with."""
+
+import hashlib
+import json
+import os
+from typing import Dict, Optional, Union
+
+from fairseq.data import Dictionary
+
+from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer
+from fairseq_sharnn.data.text.words import WordRule, WordTokenizer
+from fairseq_sharnn.errors import UsageError
+
+ABOUT = "tokenizer.json"
+MODEL = "sentencepiece.model"
+
+
+def read_about(folder: str) -> Optional[Dict]:
+    """The contents of tokenizer.json; None where there is none. Raises UsageError when it is damaged."""
+    path = os.path.join(folder, ABOUT)
+    if not os.path.isfile(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            about = json.load(file)
+        if about["kind"] not in ("bytes", "word", "sentencepiece"):
+            raise KeyError(about["kind"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UsageError(f"{path} is damaged ({error!r}): prepare the text again") from None
+    return about
+
+
+def write_about(folder: str, about: Dict) -> None:
+    with open(os.path.join(folder, ABOUT), "w", encoding="utf-8") as file:
+        json.dump(about, file, indent=1, sort_keys=True)
+        file.write("\n")
+
+
+def load_tokenizer(folder: str, dictionary: Dictionary) -> Optional[Union[WordTokenizer, PieceTokenizer]]:
+    """The tokenizer of a prepared folder; None where another tool prepared it.
+
+    Raises UsageError when the model file is not the one that the folder was prepared with.
+    """
+    about = read_about(folder)
+    if about is None or about["kind"] == "bytes":
+        return None
+    if about["kind"] == "word":
+        return WordTokenizer(WordRule(**about["settings"]), dictionary)
+    path = os.path.join(folder, MODEL)
+    try:
+        with open(path, "rb") as file:
+            proto = file.read()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    if hashlib.sha256(proto).hexdigest() != about["model_sha256"]:
+        raise UsageError(
+            f"{path} is not the model that {folder} was prepared with: put it back, or prepare the text again"
+        )
+    return PieceTokenizer(PieceModel(proto, path), dictionary, path)

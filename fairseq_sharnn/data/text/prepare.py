@@ -1,0 +1,266 @@
+"""From text files to a DATA folder: learn a vocabulary, write the splits, decode them back and compare.
+
+Everything is made in a folder beside OUT, which takes its name only when all of it has been checked.
+"""
+
+import hashlib
+import os
+import shutil
+from collections import Counter
+from contextlib import contextmanager
+from typing import Callable, Dict, Iterator, List, Optional
+
+import numpy as np
+import torch
+from fairseq.data import Dictionary, indexed_dataset
+
+from fairseq_sharnn.data.text.folder import MODEL, load_tokenizer, write_about
+from fairseq_sharnn.data.text.lines import lines_of
+from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of, train_pieces
+from fairseq_sharnn.data.text.recognise import recognise
+from fairseq_sharnn.data.text.spans import Spans, count_words, words_of_tokens, write_spans
+from fairseq_sharnn.data.text.words import MARKS, WordRule, WordTokenizer
+from fairseq_sharnn.data.token_corpus import TokenCorpus
+from fairseq_sharnn.errors import UsageError
+
+SPLITS = ("train", "valid", "test")
+Progress = Callable[[int, str], "contextmanager"]  # a bar over so many bytes, which yields `advance`
+
+
+@contextmanager
+def staged(out: str) -> Iterator[str]:
+    """A folder to work in, which becomes `out` at the end and vanishes on any error.
+
+    Raises UsageError when `out` is there already and not an empty folder, or cannot be made.
+    """
+    out = os.path.abspath(out)
+    if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
+        raise UsageError(f"OUT {out} is there already and not an empty folder: name a new one, or delete it")
+    parent, name = os.path.split(out)
+    work = os.path.join(parent, f".{name}.{os.getpid()}.tmp")
+    try:
+        os.makedirs(work)
+        try:
+            yield work
+            os.replace(work, out)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename or out}: {error.strerror or error}") from None
+
+
+def prepare_bytes(out: str, sources: Dict[str, str], progress: Progress) -> Dict:
+    """Raw bytes for `--task byte_level_lm`: the files as they are, under their splits' names."""
+    with staged(out) as work:
+        splits = {}
+        for split, source in sources.items():
+            with progress(_size(source), f"copying {split}") as advance:
+                _copy(source, os.path.join(work, split), advance)
+            data = np.memmap(os.path.join(work, split), dtype=np.uint8, mode="r")
+            words = count_words(data)
+            splits[split] = {"bytes": len(data), "tokens": len(data), "words": words, "unknown": 0, **_sha(source)}
+        about = {"kind": "bytes", "settings": {}, "splits": splits, "vocabulary": 256}
+        write_about(work, about)
+    return about
+
+
+def prepare_words(
+    out: str,
+    sources: Dict[str, str],
+    progress: Progress,
+    style: str = "auto",
+    size: Optional[int] = None,
+    min_count: Optional[int] = None,
+) -> Dict:
+    """Words: `style` as in WordRule, or recognised from the text; the `size` most frequent, of `min_count` or more."""
+    rule, own_unknowns = recognise(sources["train"], style)
+    with staged(out) as work:
+        counts: Counter = Counter()
+        with progress(_size(sources["train"]), "counting words") as advance:
+            for part in lines_of(sources["train"], advance):
+                counts.update(rule.names(part))
+        dictionary = word_dictionary(counts, size, min_count if min_count is not None else 1 if own_unknowns else 2)
+        dictionary.save(os.path.join(work, "dict.txt"))
+        splits = {}
+        for split, source in sources.items():
+            with progress(_size(source), f"writing {split}") as advance:
+                splits[split] = _write_words(work, split, source, rule, dictionary, advance)
+        tokenizer = WordTokenizer(rule, dictionary)
+        return _finish(work, sources, splits, {"kind": "word", "settings": tokenizer.settings()}, progress)
+
+
+def prepare_pieces(
+    out: str,
+    sources: Dict[str, str],
+    progress: Progress,
+    kind: str = "unigram",
+    size: Optional[int] = None,
+    model_path: Optional[str] = None,
+) -> Dict:
+    """Word pieces of a sentencepiece model, trained on the train split or given. `size`: pieces in all (default 8000)."""
+    given = None if model_path is None else PieceModel(_read(model_path), model_path)
+    if given is not None and size not in (None, given.processor.get_piece_size()):
+        raise UsageError(
+            f"{model_path} has a vocabulary of {given.processor.get_piece_size()} pieces, not the {size} of --vocab-size: "
+            "leave --vocab-size out, or train a model by leaving out --model"
+        )
+    with staged(out) as work:
+        if given is None:
+            with progress(_size(sources["train"]), f"learning pieces ({kind})") as advance:
+                given = PieceModel(
+                    train_pieces(lambda: (p.text for p in lines_of(sources["train"], advance)), kind, size or 8000),
+                    MODEL,
+                )
+        with open(os.path.join(work, MODEL), "wb") as file:
+            file.write(given.proto)
+        digest = hashlib.sha256(given.proto).hexdigest()
+        counts: Counter = Counter()
+        with progress(_size(sources["train"]), "counting pieces") as advance:
+            for part in lines_of(sources["train"], advance):
+                counts.update(given.segment(part.text))
+        dictionary = dictionary_of(given, counts)
+        dictionary.save(os.path.join(work, "dict.txt"))
+        tokenizer, splits = PieceTokenizer(given, dictionary, MODEL), {}
+        for split, source in sources.items():
+            items = ((tokenizer.encode_line(part.text), part) for part in lines_of(source))
+            with progress(_size(source), f"writing {split}") as advance:
+                splits[split] = {**_write_split(work, split, items, dictionary, advance), "unknown": 0}
+        about = {"kind": "sentencepiece", "settings": {}, "model_sha256": digest}
+        return _finish(work, sources, splits, about, progress)
+
+
+def word_dictionary(counts: Counter, size: Optional[int], min_count: int) -> Dictionary:
+    """The most frequent names first; the marks always. Raises UsageError when there are fewer than `size`."""
+    kept = {name: count for name, count in counts.items() if count >= min_count or name in MARKS}
+    kept.update({mark: kept.get(mark, 0) for mark in MARKS})
+    if size is not None and size > len(kept):
+        raise UsageError(
+            f"--vocab-size {size} is larger than the training text allows: it has {len(kept)} words with --min-count "
+            f"{min_count}"
+        )
+    dictionary = Dictionary()
+    ordered = sorted(kept.items(), key=lambda item: (item[0] not in MARKS, -item[1], item[0]))[:size]
+    for name, count in sorted(ordered, key=lambda item: (-item[1], item[0])):
+        dictionary.add_symbol(name, n=count)
+    return dictionary
+
+
+def _write_words(work, split, source, rule: WordRule, dictionary: Dictionary, advance) -> Dict:
+    """One split of words, and the names of its unknown ones in their order."""
+    unknown = 0
+    with open(os.path.join(work, f"{split}.unknown"), "w", encoding="utf-8") as kept:
+
+        def items():
+            nonlocal unknown
+            for part in lines_of(source):
+                ids = []
+                for name in rule.names(part):
+                    index = dictionary.index(name)
+                    if index == dictionary.unk():
+                        kept.write(f"{name}\n")
+                        unknown += 1
+                    ids.append(index)
+                yield ids, part
+
+        written = _write_split(work, split, items(), dictionary, advance)
+    return {**written, "unknown": unknown}
+
+
+def _write_split(work, split, items, dictionary: Dictionary, advance) -> Dict:
+    """Write a split through fairseq's builder: one item a line (or part of a long one), </s> for its end."""
+    prefix, tokens = os.path.join(work, split), 0
+    builder = indexed_dataset.make_builder(f"{prefix}.bin", "mmap", vocab_size=len(dictionary))
+    for ids, part in items:
+        if part.last and part.ended:
+            ids = [*ids, dictionary.eos()]
+        if ids:
+            builder.add_item(torch.tensor(ids, dtype=torch.int64))
+        tokens += len(ids)
+        advance(len(part.text.encode()) + (part.last and part.ended))
+    builder.finalize(f"{prefix}.idx")
+    return {"tokens": tokens}
+
+
+def _finish(work, sources, splits, about, progress: Progress) -> Dict:
+    """Decode every split from what is on disk, compare it with its source, and record what each token covers."""
+    about = {**about, "splits": splits}
+    write_about(work, about)
+    dictionary = Dictionary.load(os.path.join(work, "dict.txt"))
+    tokenizer = load_tokenizer(work, dictionary)
+    for split, source in sources.items():
+        with progress(_size(source), f"checking {split}") as advance:
+            spans = check_split(os.path.join(work, split), source, tokenizer, advance)
+        write_spans(os.path.join(work, split), spans)
+        totals = {"bytes": int(spans.bytes.sum()), "words": int(spans.words.sum())}
+        splits[split] = {**splits[split], **totals, **_sha(source)}
+    about = {**about, "vocabulary": len(dictionary)}
+    write_about(work, about)
+    return about
+
+
+def unknown_names(prefix: str) -> Iterator[str]:
+    """Names of a split's unknown words, in their order."""
+    if os.path.exists(f"{prefix}.unknown"):
+        with open(f"{prefix}.unknown", encoding="utf-8") as file:
+            for line in file:
+                yield line.rstrip("\n")
+
+
+def check_split(prefix: str, source: str, tokenizer, advance: Callable[[int], None]) -> Spans:
+    """What each token covers. Raises UsageError unless all of them together are the source, byte for byte."""
+    data = np.memmap(source, dtype=np.uint8, mode="r")
+    corpus = TokenCorpus(prefix, len(tokenizer.dictionary))
+    unknown, continues, place = unknown_names(prefix), False, 0
+    lengths: List[np.ndarray] = []
+    for start, size in zip(np.cumsum(corpus.sizes, dtype=np.int64) - corpus.sizes, corpus.sizes):
+        ids = corpus.ids(np.arange(start, start + size)).tolist()
+        spelled = tokenizer.spell(ids, unknown, continues)
+        text = b"".join(spelled)
+        if text != data[place : place + len(text)].tobytes():
+            raise UsageError(
+                f"{source} does not come back from its tokens near byte {place:,} (this is a fault of "
+                "scripts/prepare_text.py, not of the text): nothing is written"
+            )
+        place += len(text)
+        lengths.append(np.array([len(part) for part in spelled], dtype=np.uint32))
+        continues = ids[-1] != tokenizer.dictionary.eos()
+        advance(len(text))
+    if place != len(data):
+        raise UsageError(f"{source} is longer than its tokens, or has changed meanwhile: nothing is written")
+    covered = np.concatenate(lengths)
+    return Spans(covered, words_of_tokens(data, covered))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _sha(path: str) -> Dict[str, str]:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return {"sha256": digest.hexdigest()}
+
+
+def _copy(source: str, target: str, advance: Callable[[int], None]) -> None:
+    try:
+        with open(source, "rb") as file, open(target, "wb") as copy:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                copy.write(block)
+                advance(len(block))
+    except OSError as error:
+        raise UsageError(f"cannot read {source}: {error.strerror or error}") from None
+    if os.path.getsize(target) == 0:
+        raise UsageError(f"{source} is empty: there is nothing to prepare")
