@@ -3,13 +3,14 @@
 A child runs the very `cli_main` that the console script starts; a real start costs 5 s of imports, a child none.
 """
 
+import importlib.util
 import os
 import resource
 import sys
 import tempfile
 import traceback
 
-from tests.conftest import RECIPE, USER_DIR, Finished
+from tests.conftest import RECIPE, ROOT, USER_DIR, Finished
 
 MICRO_MODEL = "--arch sha_rnn --decoder-embed-dim 32 --boom-dim 64 --decoder-layers 2 --context-length 96".split()
 
@@ -23,6 +24,19 @@ def run_forked(tool: str, *arguments, largest_file: int = 0) -> Finished:
     import fairseq_sharnn  # noqa: F401
 
     modules = {"train": fairseq_cli.train, "eval-lm": fairseq_cli.eval_lm, "validate": fairseq_cli.validate}
+    return _forked(modules[tool].cli_main, f"fairseq-{tool}", arguments, largest_file)
+
+
+def run_script(name: str, *arguments) -> Finished:
+    """Run scripts/NAME.py in a forked child."""
+    path = ROOT / "scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"scripts_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return _forked(module.main, str(path), arguments)
+
+
+def _forked(main, program: str, arguments, largest_file: int = 0) -> Finished:
     with tempfile.TemporaryFile() as output:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -30,7 +44,7 @@ def run_forked(tool: str, *arguments, largest_file: int = 0) -> Finished:
         if child == 0:
             if largest_file:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-            _become(modules[tool].cli_main, [f"fairseq-{tool}", *map(str, arguments)], output)
+            _become(main, [program, *map(str, arguments)], output)
         _, status = os.waitpid(child, 0)
         output.seek(0)
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)

@@ -7,15 +7,19 @@ import hashlib
 import os
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, NamedTuple
 
 import pytest
 import torch
 
+from fairseq_sharnn.data.text import prepare
+from fairseq_sharnn.data.text.pieces import train_pieces
 from tests.conftest import ROOT, USER_DIR, write_corpus
-from tests.integration.forked import eval_forked, run_forked, train_forked
+from tests.integration.forked import eval_forked, run_forked, run_script, train_forked
 
+SPLITS = ("train", "valid", "test")
 DOCS = ROOT / "docs" / "bad-input.md"
 
 
@@ -134,6 +138,82 @@ def stopped_in_mid_epoch(change):
 
 def removed_checkpoint(world):
     world.checkpoint.unlink()
+
+
+def prepares(kind, *options):
+    """scripts/prepare_text.py on the raw files; nothing of its work may be left."""
+
+    def run(world):
+        sources = [part for split in SPLITS for part in (f"--{split}", world.data / split)]
+        there = sorted(world.data.parent.iterdir())
+        options_here = [str(option).replace("SAVED", str(world.saved)) for option in options]
+        finished = run_script("prepare_text", kind, world.saved.parent / "new", *sources, *options_here)
+        assert sorted(world.data.parent.iterdir()) == there
+        return finished
+
+    return run
+
+
+def text_alone(world):
+    """Without the bytes that are not UTF-8."""
+    content = (world.data / "test").read_bytes()
+    (world.data / "test").write_bytes(content.decode("utf-8", "ignore").encode())
+
+
+def text_and(spoil):
+    return lambda world: (text_alone(world), spoil(world))
+
+
+@contextmanager
+def silent(total, what):
+    yield lambda count: None
+
+
+def prepared(world, kind="word", text=b"", name="prepared"):
+    """A DATA folder of words or pieces beside the raw one, in the world's own copies."""
+    text_alone(world)
+    (world.data / "train").write_bytes((world.data / "train").read_bytes() + text)
+    sources = {split: str(world.data / split) for split in SPLITS}
+    out = str(world.saved / name)
+    if kind == "word":
+        prepare.prepare_words(out, sources, silent)
+    else:
+        prepare.prepare_pieces(out, sources, silent, size=330)
+    return world.saved / name
+
+
+def trained_on_words(then):
+    """A checkpoint of words instead of bytes, then something done to the folder."""
+
+    def spoil(world):
+        data = prepared(world)
+        shutil.rmtree(world.saved / "model", ignore_errors=True)
+        assert train_forked(data, world.saved / "model", "--task", "streaming_lm", "--max-update", 1).code == 0
+        then(world, data)
+
+    return spoil
+
+
+def evaluates_text(checkpoint, data="prepared"):
+    return lambda world: run_script("evaluate_text", world.saved / checkpoint, world.saved / data, "--cpu")
+
+
+def other_words(world, data):
+    shutil.rmtree(data)
+    prepared(world, text=b"new words, new words\n")
+
+
+def model_replaced(world):
+    data = prepared(world, "sentencepiece")
+    done = train_forked(data, world.saved / "model", "--task", "streaming_lm", "--max-update", 1)
+    assert done.code == 0, done.output[-2000:]
+    (data / "sentencepiece.model").write_bytes((data / "sentencepiece.model").read_bytes() + b"\0")
+
+
+def model_file(world):
+    text_alone(world)
+    lines = (world.data / "train").read_text().splitlines()
+    (world.saved / "model").write_bytes(train_pieces(lambda: iter(lines), "unigram", 330))
 
 
 TINY_LSTM = "--arch lstm_lm --decoder-embed-dim 32 --decoder-hidden-size 32 --decoder-out-embed-dim 32".split()
@@ -268,6 +348,99 @@ CASES = [
         resumes("--optimizer", "adam"),
         r"checkpoint \S+: Optimizer does not match; please reset the optimizer \(--reset-optimizer\)",
     ),
+    Case(
+        "adaptive_loss without cutoffs",
+        trains("--criterion", "adaptive_loss", "--ddp-backend", "legacy_ddp"),
+        "--criterion adaptive_loss needs a model with --adaptive-softmax-cutoff",
+    ),
+    Case(
+        "adaptive_loss with the default DDP backend",
+        trains("--criterion", "adaptive_loss", "--adaptive-softmax-cutoff", 100),
+        "--criterion adaptive_loss does not work with --ddp-backend pytorch_ddp",
+    ),
+    Case(
+        "cutoff past the vocabulary",
+        trains("--adaptive-softmax-cutoff", 9999),
+        "--adaptive-softmax-cutoff 9999 goes past the vocabulary of 260 symbols",
+    ),
+    Case(
+        "raw bytes for streaming_lm",
+        trains("--task", "streaming_lm"),
+        r"DATA folder \S+ has no dict.txt: .*byte_level_lm",
+    ),
+    Case("text that is not UTF-8, as words", prepares("word"), r"test is not UTF-8 at byte 494: .*the bytes command"),
+    Case("text that is not UTF-8, as pieces", prepares("sentencepiece", "--vocab-size", 330), "test is not UTF-8"),
+    Case(
+        "more words than the text has",
+        prepares("word", "--vocab-size", 9999),
+        "--vocab-size 9999 is larger than the training text allows: it has",
+        text_alone,
+    ),
+    Case(
+        "more pieces than the text allows",
+        prepares("sentencepiece", "--vocab-size", 9999),
+        "--vocab-size 9999 is larger than the training text allows: choose at most",
+        text_alone,
+    ),
+    Case(
+        "more pieces than the text allows (BPE)",
+        prepares("sentencepiece", "--vocab-size", 99999, "--model-type", "bpe"),
+        "--vocab-size 99999 is larger than the training text allows: choose at most",
+        text_alone,
+    ),
+    Case(
+        "fewer pieces than characters",
+        prepares("sentencepiece", "--vocab-size", 200),
+        "--vocab-size 200 is too small for this text's characters",
+        text_alone,
+    ),
+    Case(
+        "a model file of another vocabulary",
+        prepares("sentencepiece", "--model", "SAVED/model", "--vocab-size", 500),
+        "model has a vocabulary of 330 pieces, not the 500 of --vocab-size",
+        model_file,
+    ),
+    Case(
+        "a model file that is none",
+        prepares("sentencepiece", "--model", "SAVED/checkpoint_last.pt"),
+        "is not a model of sentencepiece",
+    ),
+    Case(
+        "text to prepare is missing", prepares("word"), r"cannot read \S+valid: No such file", text_and(remove("valid"))
+    ),
+    Case("text to prepare is empty", prepares("word"), r"\S+valid is empty", text_and(write("valid", b""))),
+    Case(
+        "OUT is there already",
+        lambda world: run_script(
+            "prepare_text", "bytes", world.saved, *(p for s in SPLITS for p in (f"--{s}", world.data / s))
+        ),
+        r"OUT \S+ is there already and not an empty folder",
+    ),
+    Case(
+        "words for a checkpoint of bytes",
+        evaluates_text("checkpoint_last.pt"),
+        r"was trained on bytes, but DATA \S+ was prepared by scripts/prepare_text.py word",
+        prepared,
+    ),
+    Case(
+        "DATA prepared by another tokenizer than the checkpoint's",
+        evaluates_text("model/checkpoint_last.pt"),
+        "was trained on another vocabulary than that of DATA|has a vocabulary of",
+        trained_on_words(other_words),
+    ),
+    Case(
+        "sentencepiece.model is another one",
+        evaluates_text("model/checkpoint_last.pt"),
+        r"sentencepiece.model is not the model that \S+ was prepared with",
+        model_replaced,
+    ),
+    Case(
+        "no bytes and words beside the tokens",
+        evaluates_text("model/checkpoint_last.pt"),
+        r"test.bytes.npy is missing",
+        trained_on_words(lambda world, data: (data / "test.bytes.npy").unlink()),
+    ),
+    Case("no checkpoint to evaluate", evaluates_text("gone.pt"), r"checkpoint \S+gone.pt does not exist", prepared),
 ]
 
 

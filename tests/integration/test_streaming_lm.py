@@ -40,7 +40,9 @@ def plain(words, tmp_path_factory):
 @pytest.fixture(scope="module")
 def banded(words, tmp_path_factory):
     folder = tmp_path_factory.mktemp("banded")
-    finished = train_forked(words[0], folder, *STREAMING, *ADAPTIVE, "--max-update", 12, "--log-interval", 1, model=BANDS)
+    finished = train_forked(
+        words[0], folder, *STREAMING, *ADAPTIVE, "--max-update", 12, "--log-interval", 1, model=BANDS
+    )
     assert finished.code == 0, finished.output[-3000:]
     return folder, finished
 

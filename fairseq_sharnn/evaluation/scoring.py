@@ -1,0 +1,135 @@
+"""Nats of every token of a split, in file order, by fairseq's own scorer: for any of fairseq's language models."""
+
+import os
+from typing import Dict, List, Optional
+
+import numpy as np
+import torch
+from fairseq import checkpoint_utils, utils
+from fairseq.sequence_scorer import SequenceScorer
+from tqdm import tqdm
+
+from fairseq_sharnn.data.corpus import Corpus
+from fairseq_sharnn.data.text.folder import read_about
+from fairseq_sharnn.data.text.prepare import unknown_names
+from fairseq_sharnn.data.text.spans import Spans, read_spans, words_of_tokens
+from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.evaluation.scale import Scale, spelling_cost
+from fairseq_sharnn.tasks.byte_level_lm import ByteLevelLMTask
+from fairseq_sharnn.tasks.streaming import StreamingTask
+from fairseq_sharnn.tasks.streaming_lm import StreamingLMConfig, StreamingLMTask
+
+
+class Scored:
+    """A model loaded for a DATA folder, ready to score its splits.
+
+    Raises UsageError when the checkpoint cannot be loaded, is no language model, or is of another tokenization.
+    """
+
+    def __init__(self, checkpoint: str, data: str, cpu: bool = False, fp16: bool = False):
+        _check_file(checkpoint)
+        state = checkpoint_utils.load_checkpoint_to_cpu(checkpoint, {"data": data})
+        _check_kind(checkpoint, state, data)
+        models, self.cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+            [checkpoint], {"data": data}, state=state
+        )
+        self.model = models[0]
+        if not hasattr(self.model, "decoder") or hasattr(self.model, "encoder"):
+            raise UsageError(f"checkpoint {checkpoint} is not a language model")
+        self.data = data
+        self.task = task if isinstance(task, StreamingTask) else _reader(task, data)
+        self.task.cfg.data = data
+        if isinstance(self.task, StreamingLMTask):
+            _ = self.task.tokenizer  # whose model file must be that of the folder
+        self.cuda = torch.cuda.is_available() and not cpu
+        if fp16:
+            self.model.half()
+        if self.cuda:
+            self.model.cuda()
+        self.model.eval()
+        self.model.make_generation_fast_()
+        self.trained_length = int(getattr(self.cfg.task, "tokens_per_sample", None) or 1024)
+
+    def corpus(self, split: str) -> Corpus:
+        self.task.load_dataset(split)
+        return self.task.dataset(split)
+
+    def nats(
+        self,
+        split: str,
+        batch_size: Optional[int] = None,
+        tokens_per_sample: Optional[int] = None,
+        context_window: int = 0,
+        quiet: bool = True,
+    ) -> np.ndarray:
+        """−ln p of each of the split's N tokens, in file order: [N] float64. Options as those of fairseq-eval-lm."""
+        corpus = self.corpus(split)
+        # fairseq-eval-lm takes the window off the length, and the task puts it back
+        self.task.cfg.tokens_per_sample = (tokens_per_sample or self.trained_length) - context_window
+        batches = self.task.eval_lm_dataloader(
+            corpus,
+            batch_size=batch_size,
+            max_positions=utils.resolve_max_positions(self.model.max_positions()),
+            context_window=context_window,
+        )
+        scorer = SequenceScorer(self.task.target_dictionary)
+        rows: Dict[int, List[np.ndarray]] = {}
+        for sample in tqdm(batches, desc=f"scoring {split}", disable=quiet, mininterval=0.5):
+            sample = utils.move_to_cuda(sample) if self.cuda else sample
+            for row, hypotheses in zip(sample["id"].tolist(), scorer.generate([self.model], sample)):
+                rows.setdefault(row, []).append(hypotheses[0]["positional_scores"].double().cpu().numpy())
+        # a row's id is its lane, or its block: either is a stretch of the file, in order
+        nats = -np.concatenate([part for row in sorted(rows) for part in rows[row]])
+        assert len(nats) == len(corpus), "each token is scored once"
+        return nats
+
+    def spans(self, split: str) -> Spans:
+        """Bytes and words that each token of a split covers."""
+        corpus = self.corpus(split)
+        if isinstance(self.task, ByteLevelLMTask):
+            lengths = np.ones(len(corpus), dtype=np.uint8)
+            return Spans(lengths, words_of_tokens(corpus.data, lengths))
+        return read_spans(corpus.path[: -len(".bin")], len(corpus))
+
+    def scale(self, split: str, nats: np.ndarray) -> Scale:
+        """The figures of a split from the nats of its tokens."""
+        corpus, spans = self.corpus(split), self.spans(split)
+        names = [] if corpus.unit == "byte" else list(unknown_names(corpus.path[: -len(".bin")]))
+        return Scale(
+            model_nats=float(nats.sum()),
+            spelling_nats=spelling_cost(names),
+            tokens=len(nats),
+            bytes=int(spans.bytes.sum(dtype=np.int64)),
+            words=int(spans.words.sum(dtype=np.int64)),
+            unknown=len(names),
+        )
+
+
+def _check_file(checkpoint: str) -> None:
+    if not os.path.isfile(checkpoint):
+        raise UsageError(f"checkpoint {checkpoint} does not exist")
+
+
+def _check_kind(checkpoint: str, state: Dict, data: str) -> None:
+    """Bytes are no words: told before a file is missed."""
+    about = read_about(data)
+    if about is None or state.get("cfg") is None:
+        return
+    on_bytes = state["cfg"]["task"]["_name"] == "byte_level_lm"
+    if on_bytes != (about["kind"] == "bytes"):
+        told = "bytes" if on_bytes else "words or word pieces"
+        raise UsageError(
+            f"checkpoint {checkpoint} was trained on {told}, but DATA {data} was prepared by scripts/prepare_text.py "
+            f"{about['kind']}: use the folder that it was trained on, or one prepared with the same tokenizer"
+        )
+
+
+def _reader(task, data: str) -> StreamingLMTask:
+    """Our reading of a folder for a model of fairseq's own tasks (which drop ends and re-batch)."""
+    dictionary = getattr(task, "dictionary", None)
+    if dictionary is None or type(task).__name__ != "LanguageModelingTask":
+        raise UsageError(
+            f"checkpoints of fairseq's task {type(task).__name__} are not evaluated here: byte_level_lm, streaming_lm and "
+            "language_modeling are"
+        )
+    return StreamingLMTask(StreamingLMConfig(data=data), dictionary)

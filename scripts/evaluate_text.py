@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Evaluate any of fairseq's language models on one scale: nats per token, bits per byte, perplexity per word.
+
+    scripts/evaluate_text.py checkpoints/checkpoint_best.pt DATA --split test
+
+DATA is the folder of scripts/prepare_text.py that the model was trained on (bytes: any folder of raw files). All three
+figures come from one total and from the bytes and words of the original text; <unk> is charged for what it leaves out:
+its bytes, spelled out by a uniform byte model.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import fairseq_sharnn  # noqa: F401
+from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.evaluation.scoring import Scored
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT")
+    parser.add_argument("data", metavar="DATA")
+    parser.add_argument("--split", default="test", help="default: test")
+    parser.add_argument("--batch-size", type=int, metavar="B", help="lanes (default: 8); stateless models: windows")
+    parser.add_argument("--tokens-per-sample", type=int, metavar="T", help="default: the checkpoint's")
+    parser.add_argument("--context-window", type=int, default=0, metavar="N", help="as in fairseq-eval-lm")
+    parser.add_argument("--cpu", action="store_true", help="even if there is a GPU")
+    parser.add_argument("--fp16", action="store_true", help="score in half precision")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    args = parser.parse_args()
+    logging.disable(logging.INFO)
+    scored = Scored(args.checkpoint, args.data, cpu=args.cpu, fp16=args.fp16)
+    scored.spans(args.split)  # missed before the work, not after it
+    options = (args.batch_size, args.tokens_per_sample, args.context_window)
+    scale = scored.scale(args.split, scored.nats(args.split, *options, quiet=False))
+    print(f"{os.path.join(args.data, args.split)}: {scale.report()}")
+    if args.json:
+        temporary = f"{args.json}.{os.getpid()}.tmp"
+        try:
+            with open(temporary, "w") as file:
+                json.dump(scale.figures(), file, indent=1)
+            os.replace(temporary, args.json)
+        except OSError as error:
+            raise UsageError(f"cannot write {args.json}: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UsageError as error:
+        print(error.code, file=sys.stderr)
+        sys.exit(1)
