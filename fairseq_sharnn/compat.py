@@ -328,7 +328,7 @@ def _lamb_is_never_flattened() -> None:
 
 def _failed_updates_say_where() -> None:
     """fairseq drops the chunk of an update that runs out of memory and goes on, which tears a stream; and it does not
-    say where a NaN came from. Stop with the update, the chunk and the byte; the last checkpoint is still good.
+    say where a NaN came from. Stop with the update, the chunk and the place; the last checkpoint is still good.
     Test: test_resume.py.
     """
 
@@ -338,8 +338,8 @@ def _failed_updates_say_where() -> None:
         if not streams or streams[0] is None:
             return original(self, samples, raise_oom)
         place = (
-            f"update {self.get_num_updates() + 1:,} (chunk {streams[0].index + 1:,} of the epoch, its first lane at byte "
-            f"{streams[0].first_byte:,})"
+            f"update {self.get_num_updates() + 1:,} (chunk {streams[0].index + 1:,} of the epoch, its first lane at "
+            f"{streams[0].unit} {streams[0].first_byte:,})"
         )
         advice = (
             "this update was not made and the checkpoints are as they were; go on from the last one (or from "

@@ -37,8 +37,14 @@ def main() -> None:
     logging.disable(logging.INFO)
     scored = Scored(args.checkpoint, args.data, cpu=args.cpu, fp16=args.fp16)
     scored.spans(args.split)  # missed before the work, not after it
-    options = (args.batch_size, args.tokens_per_sample, args.context_window)
-    scale = scored.scale(args.split, scored.nats(args.split, *options, quiet=False))
+    nats = scored.nats(
+        scored.corpus(args.split),
+        quiet=False,
+        batch_size=args.batch_size,
+        tokens_per_sample=args.tokens_per_sample,
+        context_window=args.context_window,
+    )
+    scale = scored.scale(args.split, nats)
     print(f"{os.path.join(args.data, args.split)}: {scale.report()}")
     if args.json:
         temporary = f"{args.json}.{os.getpid()}.tmp"

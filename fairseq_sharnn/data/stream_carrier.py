@@ -84,7 +84,7 @@ class StreamChunk:
     """What a sample tells a streaming model: its place in the stream, and where the state is kept.
 
     index: number of the chunk in this pass. fresh: the lanes start empty here. training: all chunks of an update may
-    be run again; elsewhere only the newest. first_byte: where in the file this worker's first lane is.
+    be run again; elsewhere only the newest. first_byte: where in the file this worker's first lane is, in `unit`s.
     """
 
     index: int
@@ -92,6 +92,7 @@ class StreamChunk:
     carrier: StreamCarrier = field(default_factory=StreamCarrier)
     training: bool = False
     first_byte: int = 0
+    unit: str = "byte"
 
     def state(self, model: Any) -> Any:
         """State of `model` before this chunk; None where the lanes start."""

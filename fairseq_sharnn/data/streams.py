@@ -51,7 +51,8 @@ class StreamDataset(torch.utils.data.Dataset):
         lanes = np.arange(self.plan.lanes)[self.lanes]
         sample = make_sample(self.corpus, self.dictionary, lanes, position, scored)
         fresh = index == 0 and self.first_column == 0
-        sample["net_input"]["stream"] = {"index": index, "fresh": fresh, "first_byte": int(position[0, 0])}
+        place = {"first_byte": int(position[0, 0]), "unit": self.corpus.unit}
+        sample["net_input"]["stream"] = {"index": index, "fresh": fresh, **place}
         return sample
 
     def before(self, index: int, rows: int, length: int) -> Iterator[torch.Tensor]:

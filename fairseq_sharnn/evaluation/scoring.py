@@ -1,7 +1,7 @@
 """Nats of every token of a split, in file order, by fairseq's own scorer: for any of fairseq's language models."""
 
 import os
-from typing import Dict, List, Optional
+from typing import Dict, List
 
 import numpy as np
 import torch
@@ -54,16 +54,8 @@ class Scored:
         self.task.load_dataset(split)
         return self.task.dataset(split)
 
-    def nats(
-        self,
-        split: str,
-        batch_size: Optional[int] = None,
-        tokens_per_sample: Optional[int] = None,
-        context_window: int = 0,
-        quiet: bool = True,
-    ) -> np.ndarray:
-        """−ln p of each of the split's N tokens, in file order: [N] float64. Options as those of fairseq-eval-lm."""
-        corpus = self.corpus(split)
+    def batches(self, corpus: Corpus, batch_size=None, tokens_per_sample=None, context_window: int = 0):
+        """fairseq's samples over a corpus, on the model's device. Options as those of fairseq-eval-lm."""
         # fairseq-eval-lm takes the window off the length, and the task puts it back
         self.task.cfg.tokens_per_sample = (tokens_per_sample or self.trained_length) - context_window
         batches = self.task.eval_lm_dataloader(
@@ -72,16 +64,19 @@ class Scored:
             max_positions=utils.resolve_max_positions(self.model.max_positions()),
             context_window=context_window,
         )
+        for sample in batches:
+            yield utils.move_to_cuda(sample) if self.cuda else sample
+
+    def nats(self, corpus: Corpus, quiet: bool = True, **options) -> np.ndarray:
+        """−ln p of each of a corpus's N tokens, in file order: [N] float64. Options as those of `batches`."""
         scorer = SequenceScorer(self.task.target_dictionary)
         rows: Dict[int, List[np.ndarray]] = {}
-        for sample in tqdm(batches, desc=f"scoring {split}", disable=quiet, mininterval=0.5):
-            sample = utils.move_to_cuda(sample) if self.cuda else sample
-            for row, hypotheses in zip(sample["id"].tolist(), scorer.generate([self.model], sample)):
-                rows.setdefault(row, []).append(hypotheses[0]["positional_scores"].double().cpu().numpy())
-        # a row's id is its lane, or its block: either is a stretch of the file, in order
-        nats = -np.concatenate([part for row in sorted(rows) for part in rows[row]])
-        assert len(nats) == len(corpus), "each token is scored once"
-        return nats
+        with tqdm(total=len(corpus), desc="scoring", unit="token", disable=quiet, mininterval=0.5) as bar:
+            for sample in self.batches(corpus, **options):
+                for row, hypotheses in zip(sample["id"].tolist(), scorer.generate([self.model], sample)):
+                    rows.setdefault(row, []).append(hypotheses[0]["positional_scores"].double().cpu().numpy())
+                bar.update(sample["ntokens"])
+        return -in_file_order(rows, len(corpus))
 
     def spans(self, split: str) -> Spans:
         """Bytes and words that each token of a split covers."""
@@ -91,10 +86,14 @@ class Scored:
             return Spans(lengths, words_of_tokens(corpus.data, lengths))
         return read_spans(corpus.path[: -len(".bin")], len(corpus))
 
+    def unknown(self, split: str) -> List[str]:
+        """Names of what is <unk> in a split, in file order."""
+        corpus = self.corpus(split)
+        return [] if corpus.unit == "byte" else list(unknown_names(corpus.path[: -len(".bin")]))
+
     def scale(self, split: str, nats: np.ndarray) -> Scale:
         """The figures of a split from the nats of its tokens."""
-        corpus, spans = self.corpus(split), self.spans(split)
-        names = [] if corpus.unit == "byte" else list(unknown_names(corpus.path[: -len(".bin")]))
+        spans, names = self.spans(split), self.unknown(split)
         return Scale(
             model_nats=float(nats.sum()),
             spelling_nats=spelling_cost(names),
@@ -103,6 +102,13 @@ class Scored:
             words=int(spans.words.sum(dtype=np.int64)),
             unknown=len(names),
         )
+
+
+def in_file_order(rows: Dict[int, List[np.ndarray]], size: int) -> np.ndarray:
+    """Values of all places from those of the samples' rows; a row's id is its lane, or its block: a stretch of the file."""
+    values = np.concatenate([part for row in sorted(rows) for part in rows[row]])
+    assert len(values) == size, "each token is scored once"
+    return values
 
 
 def _check_file(checkpoint: str) -> None:

@@ -38,6 +38,8 @@ def run_script(name: str, *arguments) -> Finished:
     path = ROOT / "scripts" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"scripts_{name}", path)
     module = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # as for a script that is started
     spec.loader.exec_module(module)
     return _forked(module.main, str(path), arguments)
 

@@ -17,6 +17,7 @@ from fairseq_sharnn.errors import UsageError
 SPACE_SIGN = "\u2581"  # what sentencepiece writes for a space
 # Lines that hold these sentencepiece leaves out of training (U+2581 it would take for a space).
 _NOT_LEARNT = re.compile("[\t\0\u2581\u2585]")
+COVERAGES = (0.9999, 0.9995, 0.999, 0.995, 0.99)  # share of the text whose characters are pieces of their own
 _TOO_MANY = re.compile(r"Vocabulary size too high \(\d+\)\. Please set it to a value <= (\d+)")
 _TOO_FEW = re.compile(r"Vocabulary size is smaller than required_chars\. \d+ vs (\d+)")
 
@@ -82,48 +83,54 @@ def train_pieces(lines: Callable[[], Iterator[str]], kind: str, size: int, most_
     """Train a sentencepiece model on lines: its bytes, the same for the same text.
 
     kind: `unigram` or `bpe`. size: pieces in all, 256 of them single bytes, one sentencepiece's unused <unk>. Of more
-    than `most_lines`, as many are drawn. Raises UsageError when the text does not allow that many pieces.
+    than `most_lines`, as many are drawn. Rare characters are left to their bytes where there are more than `size` allows.
+    Raises UsageError when the text does not allow that many pieces.
     """
+    for coverage in COVERAGES:
+        try:
+            return _train(lines(), kind, size, most_lines, coverage)
+        except RuntimeError as error:
+            many, few = _TOO_MANY.search(str(error)), _TOO_FEW.search(str(error))
+            if many:
+                raise UsageError(
+                    f"--vocab-size {size} is larger than the training text allows: choose at most {many[1]}"
+                ) from None
+            if few and coverage != COVERAGES[-1]:
+                continue
+            if few:
+                raise UsageError(
+                    f"--vocab-size {size} is too small for this text's characters: choose at least {few[1]}"
+                ) from None
+            reason = str(error).strip().splitlines()[-1][-200:]
+            raise UsageError(f"sentencepiece cannot learn {size} pieces from this text: {reason}") from None
+    raise AssertionError("the last coverage returns or raises")
+
+
+def _train(lines: Iterator[str], kind: str, size: int, most_lines: int, coverage: float) -> bytes:
     import sentencepiece
 
     out = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(part for line in lines() for part in _NOT_LEARNT.split(line) if part),
-            model_writer=out,
-            model_type=kind,
-            vocab_size=size,
-            byte_fallback=True,
-            character_coverage=0.9999,
-            normalization_rule_name="identity",
-            remove_extra_whitespaces=False,
-            add_dummy_prefix=False,
-            unk_id=0,
-            bos_id=-1,
-            eos_id=-1,
-            pad_id=-1,
-            max_sentence_length=1 << 20,
-            input_sentence_size=most_lines,
-            shuffle_input_sentence=True,
-            num_threads=2,
-            minloglevel=2,
-        )
-    except RuntimeError as error:
-        many, few = _TOO_MANY.search(str(error)), _TOO_FEW.search(str(error))
-        if many:
-            raise UsageError(
-                f"--vocab-size {size} is larger than the training text allows: choose at most {many[1]}"
-            ) from None
-        if few:
-            raise UsageError(
-                f"--vocab-size {size} is too small for this text's characters: choose at least {few[1]}"
-            ) from None
-        raise UsageError(f"sentencepiece cannot learn {size} pieces from this text: {_last_line(error)}") from None
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(part for line in lines for part in _NOT_LEARNT.split(line) if part),
+        model_writer=out,
+        model_type=kind,
+        vocab_size=size,
+        byte_fallback=True,
+        character_coverage=coverage,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=False,
+        unk_id=0,
+        bos_id=-1,
+        eos_id=-1,
+        pad_id=-1,
+        max_sentence_length=1 << 20,
+        input_sentence_size=most_lines,
+        shuffle_input_sentence=True,
+        num_threads=2,
+        minloglevel=2,
+    )
     return out.getvalue()
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1][-200:]
 
 
 class PieceTokenizer(Tokenizer):

@@ -12,8 +12,8 @@ import numpy as np
 
 from fairseq_sharnn.errors import UsageError
 
-_WHITE = np.zeros(256, dtype=bool)
-_WHITE[list(b" \t\n\v\f\r")] = True
+WHITE = np.zeros(256, dtype=bool)
+WHITE[list(b" \t\n\v\f\r")] = True
 _BLOCK = 1 << 22
 
 
@@ -28,7 +28,7 @@ def word_starts(data: np.ndarray) -> Iterator[np.ndarray]:
     """For blocks of a text's bytes (uint8), in order: at which of them a word begins (bool)."""
     before = True
     for start in range(0, len(data), _BLOCK):
-        white = _WHITE[data[start : start + _BLOCK]]
+        white = WHITE[data[start : start + _BLOCK]]
         previous = np.concatenate([[before], white[:-1]])
         before = bool(white[-1])
         yield ~white & previous
@@ -46,10 +46,9 @@ def words_of_tokens(data: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     place = counted = 0
     for block in word_starts(data):
         upto = np.cumsum(block)
-        inside = (ends > place) & (ends <= place + len(block))
-        before[1:][inside] = counted + upto[ends[inside] - place - 1]
+        low, high = np.searchsorted(ends, [place, place + len(block)], side="right")
+        before[1 + low : 1 + high] = counted + upto[ends[low:high] - place - 1]
         place, counted = place + len(block), counted + int(upto[-1])
-    before[1:] = np.maximum.accumulate(before[1:])  # tokens that cover no byte, at the very beginning
     return np.diff(before)
 
 

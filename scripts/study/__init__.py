@@ -1,0 +1,1 @@
+"""What scripts/tokenization_study.py does, one file a step."""

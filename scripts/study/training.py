@@ -1,0 +1,122 @@
+"""Train one model through fairseq-train, one core, and measure what it takes."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Dict, List
+
+import torch
+
+from study.plan import Folder, Plan, Run, write_json
+from study.texts import updates_of, window_of
+
+USER_DIR = str(Path(__file__).resolve().parents[2] / "fairseq_sharnn")
+running: List[subprocess.Popen] = []  # what to stop when the study is stopped
+CHECKPOINT = os.path.join("checkpoints", "checkpoint_last.pt")
+
+
+def model_options(plan: Plan, run: Run, window: int) -> List[str]:
+    """Both models of the same width and depth, attention over four windows (SHA-RNN) or one (Transformer)."""
+    width, wide = str(plan.width), str(4 * plan.width)
+    common = ["--decoder-embed-dim", width, "--decoder-layers", str(plan.layers), "--dropout", "0"]
+    if run.model == "sha_rnn":
+        model = ["--arch", "sha_rnn", *common, "--boom-dim", wide, "--context-length", str(4 * window)]
+        return [*model, "--optimizer", "lamb_min_trust", "--lr", "4e-3"]
+    heads = max(1, plan.width // 32)
+    model = [
+        "--arch",
+        "transformer_lm",
+        *common,
+        "--decoder-ffn-embed-dim",
+        wide,
+        "--decoder-attention-heads",
+        str(heads),
+    ]
+    model += ["--decoder-input-dim", width, "--decoder-output-dim", width, "--share-decoder-input-output-embed"]
+    return [*model, "--attention-dropout", "0", "--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--lr", "2e-3"]
+
+
+def command(plan: Plan, folder: Folder, run: Run, about: Dict) -> List[str]:
+    """The fairseq-train command of a run, without its program."""
+    window, updates = window_of(plan, about), updates_of(plan, about)
+    task = "byte_level_lm" if run.tokenization == "bytes" else "streaming_lm"
+    return [
+        *(os.path.abspath(folder.data(run.tokenization)), "--user-dir", USER_DIR, "--task", task, "--cpu"),
+        *model_options(plan, run, window),
+        *("--lr-scheduler", "fixed", "--warmup-updates", str(max(1, updates // 20)), "--clip-norm", "0.25"),
+        *("--tokens-per-sample", str(window), "--batch-size", str(plan.lanes), "--max-update", str(updates)),
+        *("--seed", str(plan.seed), "--disable-validation", "--no-epoch-checkpoints", "--no-save-optimizer-state"),
+        *("--save-dir", os.path.abspath(os.path.join(folder.run(run), "checkpoints"))),
+        *("--log-format", "simple", "--log-interval", "20"),
+    ]
+
+
+def train(plan: Plan, folder: Folder, run: Run, about: Dict) -> None:
+    """Train a run that is not trained yet; writes training.json. Raises RuntimeError with what it said last."""
+    result = folder.result(run, "training")
+    if os.path.exists(result):
+        return
+    os.makedirs(folder.run(run), exist_ok=True)
+    program = str(Path(sys.executable).with_name("fairseq-train"))
+    arguments = command(plan, folder, run, about)
+    log_path = os.path.join(folder.run(run), "train.log")
+    started = time.monotonic()
+    with open(log_path, "wb") as log:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        process = subprocess.Popen([program, *arguments], stdout=log, stderr=subprocess.STDOUT, env=environment)
+        running.append(process)
+        try:
+            _, status, used = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            running.remove(process)
+    if status != 0:
+        with open(log_path, errors="replace") as log:
+            lines = log.read().strip().splitlines() or ["it printed nothing"]
+        said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
+        raise RuntimeError(f"{run.name}: fairseq-train failed ({said}); all it printed is in {log_path}")
+    embedding, others = parameters(os.path.join(folder.run(run), CHECKPOINT))
+    write_json(
+        result,
+        {
+            "command": ["fairseq-train", *arguments],
+            "window": window_of(plan, about),
+            "updates": updates_of(plan, about),
+            "embedding_parameters": embedding,
+            "other_parameters": others,
+            "seconds": time.monotonic() - started,
+            "cpu_seconds": used.ru_utime + used.ru_stime,
+            "peak_memory_bytes": used.ru_maxrss * 1024,
+        },
+    )
+
+
+def parameters(checkpoint: str) -> List[int]:
+    """Numbers of parameters in the embedding (tied to the output, with its bias) and elsewhere."""
+    import fairseq_sharnn  # noqa: F401
+
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["model"]
+    embedding = others = 0
+    for name, tensor in state.items():
+        if "output_projection" in name or "version" in name or "_float_tensor" in name:
+            continue
+        if "embed.weight" in name or "embed_tokens" in name or "output_bias" in name:
+            embedding += tensor.numel()
+        else:
+            others += tensor.numel()
+    return [embedding, others]
+
+
+def updates_done(folder: Folder, run: Run) -> int:
+    """How far a run's log has come."""
+    try:
+        with open(os.path.join(folder.run(run), "train.log"), "rb") as log:
+            log.seek(max(0, os.path.getsize(log.name) - 4000))
+            found = log.read().rpartition(b"num_updates=")[2]
+        return int(found.split(b",")[0]) if found[:1].isdigit() else 0
+    except (OSError, ValueError):
+        return 0

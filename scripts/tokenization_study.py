@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""What tokenization does to a perplexity: one text and one budget as bytes, words and word pieces, for two models.
+
+    scripts/tokenization_study.py text.txt --out results/NAME
+
+Trains SHA-RNN and transformer_lm on each tokenization, one core a run, and writes REPORT.md, plots and figures.json into
+the output folder. What is finished is not repeated: the same command goes on with an interrupted study. Needs matplotlib.
+"""
+
+import argparse
+import hashlib
+import logging
+import os
+import shlex
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from study.analysis import results_of
+from study.plan import Folder, Plan
+from study.schedule import run_all
+from study.texts import cut_text, tokenize
+
+import fairseq_sharnn  # noqa: F401
+from fairseq_sharnn.errors import UsageError
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", metavar="DATA", help="a text file, UTF-8")
+    parser.add_argument(
+        "--out", required=True, metavar="results/NAME", help="folder of the report; its work/ holds the rest"
+    )
+    parser.add_argument(
+        "--piece-sizes", default="500,2000,8000", help="sentencepiece vocabularies (default: %(default)s)"
+    )
+    parser.add_argument("--words", type=int, default=8000, help="size of the word vocabulary (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=128, help="of both models (default: %(default)s)")
+    parser.add_argument("--layers", type=int, default=2, help="of both models (default: %(default)s)")
+    parser.add_argument("--window", type=int, default=128, help="bytes of text a chunk covers (default: %(default)s)")
+    parser.add_argument("--lanes", type=int, default=16, help="chunks in an update (default: %(default)s)")
+    parser.add_argument("--passes", type=float, default=1.0, help="over the training text (default: %(default)s)")
+    parser.add_argument("--attack-bytes", type=int, default=40000, help="of the test text (default: %(default)s)")
+    parser.add_argument("--attack-words", type=int, default=1000, help="for the searches (default: %(default)s)")
+    parser.add_argument("--best", type=int, default=64, help="n of the n best segmentations (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--jobs", type=int, default=min(2, os.cpu_count() or 1), help="runs at a time (default: %(default)s)"
+    )
+    return parser
+
+
+def plan_of(args) -> Plan:
+    """The plan of a command line. Raises UsageError when the text cannot be read or an option is out of range."""
+    for option in (
+        "words",
+        "width",
+        "layers",
+        "window",
+        "lanes",
+        "passes",
+        "attack_bytes",
+        "attack_words",
+        "best",
+        "jobs",
+    ):
+        if getattr(args, option) <= 0:
+            raise UsageError(f"--{option.replace('_', '-')} must be above 0, but it is {getattr(args, option)}")
+    if args.layers < 2:
+        raise UsageError("--layers must be at least 2: the head of SHA-RNN is in the second-to-last layer")
+    try:
+        sizes = tuple(int(size) for size in args.piece_sizes.split(","))
+        with open(args.data, "rb") as file:
+            text = file.read()
+        text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{args.data} is not UTF-8 at byte {error.start:,}: words and pieces need it") from None
+    except ValueError:
+        raise UsageError(f"--piece-sizes takes numbers such as 500,2000, not {args.piece_sizes}") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {args.data}: {error.strerror}") from None
+    return Plan(
+        text=os.path.basename(args.data),
+        sha256=hashlib.sha256(text).hexdigest(),
+        piece_sizes=sizes,
+        **{name: getattr(args, name) for name in ("words", "width", "layers", "window", "lanes", "passes")},
+        **{name: getattr(args, name) for name in ("attack_bytes", "attack_words", "best", "seed")},
+    )
+
+
+def main() -> None:
+    args = parser().parse_args()
+    logging.disable(logging.INFO)
+    try:
+        from study.report import write_report
+    except ImportError as error:
+        raise UsageError(
+            f"the study draws with matplotlib, which cannot be imported ({error}): pip install matplotlib"
+        ) from None
+    logging.disable(logging.INFO)
+    plan, folder = plan_of(args), Folder(args.out)
+    folder.claim(plan)
+    cut_text(args.data, plan, folder)
+    abouts = {}
+    for name in plan.tokenizations:
+        print(f"preparing {name}", file=sys.stderr)
+        abouts[name] = tokenize(plan, folder, name)
+    try:
+        run_all(plan, folder, abouts, args.jobs)
+    except RuntimeError as error:
+        raise UsageError(f"{error}; the same command goes on with what is left") from error
+    results = {run: results_of(folder, run) for run in plan.runs}
+    options = [os.path.basename(part) if part == args.data else part for part in sys.argv[1:]]
+    command = " ".join(["scripts/tokenization_study.py", *map(shlex.quote, options)])
+    write_report(plan, folder, abouts, results, command)
+    print(f"{os.path.join(args.out, 'REPORT.md')}: {len(results)} runs")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UsageError as error:
+        print(error.code, file=sys.stderr)
+        sys.exit(1)

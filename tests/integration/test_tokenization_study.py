@@ -1,0 +1,124 @@
+"""scripts/tokenization_study.py as a command, at a size that trains in seconds: the report and its figures."""
+
+import json
+import math
+import re
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, real_text, run_command
+from tests.integration.forked import run_script
+
+SMALL = "--piece-sizes 400 --words 200 --width 32 --layers 2 --window 48 --lanes 4 --passes 0.1".split()
+SMALL += "--attack-bytes 1500 --attack-words 25 --best 8".split()
+RUNS = [f"{text}-{model}" for text in ("bytes", "words", "pieces-400") for model in ("sha_rnn", "transformer_lm")]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "text.txt").write_bytes(real_text(40000).decode("utf-8", "ignore").encode())
+    command = (sys.executable, ROOT / "scripts" / "tokenization_study.py", "text.txt", "--out", "results/small", *SMALL)
+    finished = run_command(*command, cwd=folder, timeout=600)
+    assert finished.code == 0, finished.output[-4000:]
+    return folder, finished
+
+
+@pytest.fixture(scope="module")
+def runs(study):
+    figures = json.loads((study[0] / "results" / "small" / "figures.json").read_text())
+    assert list(figures["runs"]) == RUNS
+    return figures["runs"]
+
+
+def test_the_report_has_its_tables_and_plots(study):
+    folder, finished = study
+    out = folder / "results" / "small"
+    report = (out / "REPORT.md").read_text()
+    assert "6/6 runs done" in finished.output and "REPORT.md: 6 runs" in finished.output
+    assert "    scripts/tokenization_study.py text.txt --out results/small --piece-sizes 400" in report
+    for heading in (
+        "One scale",
+        "Inside words",
+        "The attack",
+        "The sum over",
+        "makes the text look easiest",
+        "versions",
+    ):
+        assert re.search(rf"^##+ .*{heading}", report, flags=re.MULTILINE), heading
+    for name in ("scale", "positions", "segmentations"):
+        assert f"({name}.png)" in report
+        assert (out / f"{name}.png").stat().st_size > 5000 and b"<svg" in (out / f"{name}.svg").read_bytes()
+    assert str(folder) not in report and str(ROOT) not in report
+    assert report.count("`fairseq-train results/small/work/data/") == 6 and "torch" in report
+
+
+def test_all_tokenizations_are_of_the_same_text_and_budget(runs):
+    assert len({(run["scale"]["bytes"], run["scale"]["words"]) for run in runs.values()}) == 1
+    updates = [run["training"]["updates"] for run in runs.values()]
+    assert max(updates) - min(updates) <= 0.15 * max(updates)
+    assert len({run["training"]["other_parameters"] for name, run in runs.items() if "sha_rnn" in name}) == 1
+    for run in runs.values():
+        scale, words = run["scale"], run["words"]
+        assert scale["bits_per_byte"] * scale["bytes"] == pytest.approx(words["bits_per_word"] * words["words"])
+        assert words["words"] == scale["words"]
+        assert math.log2(scale["word_perplexity"]) == pytest.approx(words["bits_per_word"])
+        assert run["training"]["cpu_seconds"] > 0 and run["training"]["peak_memory_bytes"] > 1e8
+        assert 0 <= words["word_accuracy"] <= words["token_accuracy"] or words["tokens_per_word"] < 1.5
+
+
+def test_bytes_cannot_be_attacked_and_pieces_can(runs):
+    for name, run in runs.items():
+        if name.startswith("words"):
+            assert "attack" not in run
+            continue
+        attack = run["attack"]
+        tables = [attack["resegmented"], attack["searched"]]
+        summed = list(attack["summed"]["bits_per_word"].values())
+        if name.startswith("bytes"):
+            assert all(len({(row["tokens"], row["nats"]) for row in rows}) == 1 for rows in tables)
+            assert len(set(summed)) == 1
+        else:
+            assert all(len({row["tokens"] for row in rows}) > 1 for rows in tables)
+            assert summed == sorted(summed, reverse=True) and summed[-1] < summed[0]
+            rows = {row["segmentation"]: row for row in attack["searched"]}
+            assert rows["easiest looking"]["token_perplexity"] < rows["canonical"]["token_perplexity"]
+
+
+def test_what_is_done_is_not_done_again(study):
+    folder, _ = study
+    runs = folder / "results" / "small" / "work" / "runs"
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.json")}
+    (runs / "words-sha_rnn" / "words.json").unlink()
+    old = (folder / "results" / "small" / "figures.json").read_text()
+    command = (sys.executable, ROOT / "scripts" / "tokenization_study.py", "text.txt", "--out", "results/small", *SMALL)
+    finished = run_command(*command, cwd=folder)
+    assert finished.code == 0, finished.output[-3000:]
+    after = {path: path.stat().st_mtime_ns for path in runs.rglob("*.json")}
+    assert [path.parent.name for path in before if before[path] != after[path]] == ["words-sha_rnn"]
+    took = re.compile(r'"seconds": [\d.e-]+')
+    assert took.sub("", (folder / "results" / "small" / "figures.json").read_text()) == took.sub("", old)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("text.txt", "--out", "results/small", *SMALL, "--seed", 2), "holds a study with other options \\(seed\\)"),
+        (("bad.txt", "--out", "new", *SMALL), "bad.txt is not UTF-8 at byte 3"),
+        (("gone.txt", "--out", "new", *SMALL), "cannot read gone.txt: No such file"),
+        (("text.txt", "--out", "new", *SMALL, "--width", 0), "--width must be above 0"),
+        (("text.txt", "--out", "new", *SMALL, "--layers", 1), "--layers must be at least 2"),
+        (("text.txt", "--out", "new", *SMALL, "--piece-sizes", "x"), "--piece-sizes takes numbers"),
+        (("text.txt", "--out", "short", *SMALL, "--window", 9999), "too few for its 5 percent to fill one update"),
+        (("text.txt", "--out", "few", *SMALL, "--piece-sizes", 99999), "--vocab-size 99999 is larger than"),
+    ],
+)
+def test_bad_input_is_answered_in_one_line(study, monkeypatch, arguments, message):
+    folder, _ = study
+    monkeypatch.chdir(folder)
+    (folder / "bad.txt").write_bytes(b"abc\xff")
+    finished = run_script("tokenization_study", *arguments)
+    assert finished.code == 1 and "Traceback" not in finished.output, finished.output[-2000:]
+    assert re.search(f"^error: .*{message}", finished.output, flags=re.MULTILINE), finished.output[-2000:]
+    assert not (folder / "new").exists()
