@@ -19,6 +19,8 @@ from fairseq_sharnn.tasks.byte_level_lm import ByteLevelLMTask
 from fairseq_sharnn.tasks.streaming import StreamingTask
 from fairseq_sharnn.tasks.streaming_lm import StreamingLMConfig, StreamingLMTask
 
+MOST_PROBABILITIES = 1 << 27  # numbers in one softmax: half a gigabyte
+
 
 class Scored:
     """A model loaded for a DATA folder, ready to score its splits.
@@ -69,7 +71,8 @@ class Scored:
 
     def nats(self, corpus: Corpus, quiet: bool = True, **options) -> np.ndarray:
         """−ln p of each of a corpus's N tokens, in file order: [N] float64. Options as those of `batches`."""
-        scorer = SequenceScorer(self.task.target_dictionary)
+        dictionary = self.task.target_dictionary
+        scorer = SequenceScorer(dictionary, softmax_batch=max(1, MOST_PROBABILITIES // len(dictionary)))
         rows: Dict[int, List[np.ndarray]] = {}
         with tqdm(total=len(corpus), desc="scoring", unit="token", disable=quiet, mininterval=0.5) as bar:
             for sample in self.batches(corpus, **options):

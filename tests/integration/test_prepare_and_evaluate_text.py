@@ -14,6 +14,8 @@ from fairseq.tasks.language_modeling import LanguageModelingConfig
 
 from fairseq_sharnn.data.text.folder import load_tokenizer
 from fairseq_sharnn.data.token_corpus import TokenCorpus
+from fairseq_sharnn.evaluation import scoring
+from fairseq_sharnn.evaluation.scoring import Scored
 from fairseq_sharnn.models.sha_rnn import SHARNNLanguageModel
 from tests.conftest import ROOT, USER_DIR, real_text, run_command
 from tests.integration.forked import eval_forked, run_forked, run_script, train_forked
@@ -171,6 +173,17 @@ def test_a_transformer_is_evaluated_in_the_same_way(prepared, models, tmp_path):
     torch.save(state, tmp_path / "fairseqs.pt")
     _, same = evaluated(tmp_path / "fairseqs.pt", folder / "unigram", *options, path=tmp_path / "json")
     assert same == figures
+
+
+def test_large_vocabularies_are_scored_in_parts(prepared, models, monkeypatch):
+    folder, _, _ = prepared
+    for name in ("unigram", "transformer"):
+        scored = Scored(str(models / name / "checkpoint_last.pt"), str(folder / "unigram"), cpu=True)
+        corpus, options = scored.corpus("valid"), {"tokens_per_sample": 32, "batch_size": 3}
+        whole = scored.nats(corpus, **options)
+        monkeypatch.setattr(scoring, "MOST_PROBABILITIES", 403 * 7)
+        np.testing.assert_allclose(scored.nats(corpus, **options), whole, atol=1e-5)
+        monkeypatch.undo()
 
 
 def test_text_in_text_out_with_the_folders_tokenizer(prepared, models):

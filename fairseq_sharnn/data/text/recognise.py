@@ -16,9 +16,11 @@ def recognise(path: str, style: str = "auto") -> Tuple[WordRule, bool]:
     """The rule for a text, from its first million characters, and whether it has <unk> of its own.
 
     WikiText: lines between spaces (` = Title = `, ` text , text . `). `spaced` too: text with `@-@` or `<unk>` standing
-    alone (Penn Treebank), and lower-case letters and spaces alone (text8). Everything else is `moses`.
+    alone, at least one in a thousand words (Penn Treebank), and lower-case letters and spaces alone (text8). Everything
+    else is `moses`.
     """
-    read, lines, padded, tokenized, letters, unknowns = 0, 0, 0, False, True, False
+    read = lines = padded = words = marks = 0
+    letters, unknowns = True, False
     for part in lines_of(path):
         if read > _SAMPLE:
             break
@@ -26,10 +28,11 @@ def recognise(path: str, style: str = "auto") -> Tuple[WordRule, bool]:
         if part.text.strip(" "):
             lines += 1
             padded += part.text.startswith(" ") and part.text.endswith(" ")
-        tokenized = tokenized or bool(_TOKENIZED.search(part.text))
+        words += len(part.text.split())
+        marks += len(_TOKENIZED.findall(part.text))
         unknowns = unknowns or bool(_OWN_UNKNOWN.search(part.text))
         letters = letters and bool(_LETTERS.fullmatch(part.text))
     edge = " " if lines and padded >= 0.9 * lines and lines > 1 else ""
     if style == "auto":
-        style = "spaced" if edge or tokenized or letters else "moses"
+        style = "spaced" if edge or letters or (marks and 1000 * marks >= words) else "moses"
     return WordRule(style, edge if style == "spaced" else ""), unknowns

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fairseq_sharnn.data.text import lines
 from fairseq_sharnn.data.text.moses import default_gaps, surfaces
 from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of, train_pieces
+from fairseq_sharnn.data.text.recognise import recognise
 from fairseq_sharnn.data.text.symbols import RESERVED, name_of, text_of
 from fairseq_sharnn.data.text.words import MARKS, WordRule, WordTokenizer
 from fairseq_sharnn.errors import UsageError
@@ -109,6 +110,23 @@ def test_wikitext_costs_one_token_a_word_and_one_a_line():
     assert len(names[3]) == len(text.splitlines()[3].split()) and names[3][5:8] == ["film", "@-@", "actor"]
     moses = list(WordRule("moses").names(lines.Part("a film @-@ <unk> 3 @,@ 000", True, True, True)))
     assert moses == ["a", "film", "@-@", "\\x3cunk>", "3", "@,@", "000"]
+
+
+@pytest.mark.parametrize(
+    "text, rule",
+    [
+        (" \n = Title = \n \n Words , and words . \n", WordRule("spaced", edge=" ")),
+        ("no it was n't black monday\n but while the <unk> did n't fall apart\n", WordRule("spaced")),
+        (" anarchism originated as a term of abuse", WordRule("spaced")),
+        ("Anarchism originated as a term of abuse.\n", WordRule("moses")),
+        ("What <unk> is. " + "It is a word. " * 400, WordRule("moses")),
+        (" An indented line, once. \nAnd others.\n", WordRule("moses")),
+    ],
+)
+def test_styles_are_recognised(tmp_path, text, rule):
+    (tmp_path / "text").write_text(text)
+    assert recognise(str(tmp_path / "text")) == (rule, "<unk>" in text)
+    assert recognise(str(tmp_path / "text"), "moses")[0] == WordRule("moses")
 
 
 def test_what_sacremoses_rewrites_is_cut_simply():
