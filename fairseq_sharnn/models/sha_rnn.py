@@ -17,6 +17,8 @@ from fairseq.modules import AdaptiveSoftmax, LayerNorm
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.models.adaptive import adaptive_parts
 from fairseq_sharnn.modules.attention import parse_attention_layers
+from fairseq_sharnn.modules.block import FEED_FORWARD
+from fairseq_sharnn.modules.overparameterized import STATIC_VECTORS
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.modules.stream_state import StreamState
 
@@ -36,6 +38,16 @@ class SHARNNConfig(FairseqDataclass):
     attention_heads: int = field(default=1, metadata={"help": "heads in each layer that attends; divides embed dim"})
     context_length: int = field(
         default=5000, metadata={"help": "most rows an attention query sees: memory and the current chunk together"}
+    )
+    static_vectors: str = field(
+        default="overparameterized",
+        metadata={"help": "gate on attention's values: overparameterized (the paper's) or plain (one learned vector)"},
+    )
+    feed_forward: str = field(
+        default="boom",
+        metadata={
+            "help": "boom (the paper's), or full: two matrices, with --boom-dim inside (half of it costs the same)"
+        },
     )
     dropout: float = field(default=0.1, metadata={"help": "dropout after LSTM, attention and Boom, and default below"})
     input_dropout: Optional[float] = field(
@@ -75,7 +87,12 @@ def sizes_of(cfg: SHARNNConfig, vocab: int) -> SHARNNSizes:
         value = getattr(cfg, option)
         if value < 1:
             raise UsageError(f"--{option.replace('_', '-')} must be at least 1, but it is {value}")
-    if cfg.boom_dim < cfg.decoder_embed_dim:
+    for option, choices in (("static_vectors", STATIC_VECTORS), ("feed_forward", FEED_FORWARD)):
+        if getattr(cfg, option) not in choices:
+            raise UsageError(
+                f"--{option.replace('_', '-')} must be one of {', '.join(choices)}, but it is {getattr(cfg, option)}"
+            )
+    if cfg.feed_forward == "boom" and cfg.boom_dim < cfg.decoder_embed_dim:
         raise UsageError(
             f"--boom-dim {cfg.boom_dim} is below --decoder-embed-dim {cfg.decoder_embed_dim}: "
             "the Boom layer folds its columns back onto the embedding's, so it must be at least as wide"
@@ -97,6 +114,8 @@ def sizes_of(cfg: SHARNNConfig, vocab: int) -> SHARNNSizes:
         attention_layers=attention_layers,
         heads=cfg.attention_heads,
         context=cfg.context_length,
+        static_vectors=cfg.static_vectors,
+        feed_forward=cfg.feed_forward,
     )
 
 

@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from fairseq_sharnn import kernels
 from fairseq_sharnn.modules.dropout import check_rate, dropout, keep_mask, keep_scale
-from fairseq_sharnn.modules.overparameterized import OverparameterizedVector
+from fairseq_sharnn.modules.overparameterized import STATIC_VECTORS
 
 LayerNormFactory = Callable[..., nn.Module]
 
@@ -178,7 +178,8 @@ class MemoryAttention(nn.Module):
     The gates on keys and values are vectors, so they never touch the memory: q·(σ(g_k) ⊙ m) = (σ(g_k) ⊙ q)·m, and
     Σ a (o ⊙ m) = o ⊙ Σ a m. Dropout falls where the paper has it, on q, on the values and on the attention weights.
 
-    Raises ValueError when `heads` does not divide `width`.
+    static_vectors: the gate on values, `overparameterized` (the paper's) or `plain`. Raises ValueError when `heads` does
+    not divide `width`.
     """
 
     def __init__(
@@ -187,6 +188,7 @@ class MemoryAttention(nn.Module):
         heads: int = 1,
         dropout: float = 0.0,
         layer_norm: LayerNormFactory = nn.LayerNorm,
+        static_vectors: str = "overparameterized",
     ):
         super().__init__()
         if heads < 1 or width % heads != 0:
@@ -198,7 +200,7 @@ class MemoryAttention(nn.Module):
         self.ln_query = layer_norm(width, eps=1e-12)
         self.query_gate = nn.Parameter(torch.zeros(width))
         self.key_gate = nn.Parameter(torch.zeros(width))
-        self.value = OverparameterizedVector(width)
+        self.value = STATIC_VECTORS[static_vectors](width)
 
     def forward(self, h: Tensor, m: Tensor, segments: Sequence[Tensor]) -> Tensor:
         """Attend from h [T, B, D] over `segments`: memory, and this chunk's m [T, B, D] as its last T rows.

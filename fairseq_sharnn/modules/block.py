@@ -10,11 +10,13 @@ from fairseq_sharnn import kernels
 from fairseq_sharnn.modules.attention import LayerNormFactory, MemoryAttention
 from fairseq_sharnn.modules.boom import Boom
 from fairseq_sharnn.modules.dropout import check_rate, dropout, keep_mask, keep_scale
+from fairseq_sharnn.modules.feed_forward import FeedForward
 from fairseq_sharnn.modules.lstm import lstm
 from fairseq_sharnn.modules.memory import empty_memory
 from fairseq_sharnn.modules.stream_state import LayerState
 
 LAYER_NORM_EPS = 1e-12
+FEED_FORWARD = {"boom": Boom, "full": FeedForward}
 
 
 class Block(nn.Module):
@@ -22,12 +24,13 @@ class Block(nn.Module):
 
     Args:
         width: D, the width of embedding and LSTM.
-        boom_width: H, the width inside the Boom layer, at least D.
+        boom_width: H, the width inside the Boom layer, at least D; inside the full feed-forward layer, any.
         heads: number of attention heads, or 0 for a layer that does not attend.
         context: C, the most rows a query can see: memory and this chunk together.
         dropout, attention_dropout, boom_dropout: rates after LSTM and sub-layers, inside attention, inside Boom.
         dropconnect: rate on the LSTM's hidden-to-hidden matrix, one mask a chunk.
         layer_norm: makes each LayerNorm (apex's fused one on CUDA, for instance).
+        static_vectors, feed_forward: the paper's parts, or what the ablations put in their place.
 
     Set `checkpoint_activations` to trade a second forward pass for memory. It goes around the two halves of a layer
     but not around the memory between them, which must be written once.
@@ -46,6 +49,8 @@ class Block(nn.Module):
         boom_dropout: float = 0.0,
         dropconnect: float = 0.0,
         layer_norm: LayerNormFactory = nn.LayerNorm,
+        static_vectors: str = "overparameterized",
+        feed_forward: str = "boom",
     ):
         super().__init__()
         self.context = context
@@ -57,10 +62,10 @@ class Block(nn.Module):
         if heads > 0:
             self.ln_memory = layer_norm(width, eps=LAYER_NORM_EPS)
             self.ln_query_input = layer_norm(width, eps=LAYER_NORM_EPS)
-            self.attention = MemoryAttention(width, heads, attention_dropout, layer_norm)
+            self.attention = MemoryAttention(width, heads, attention_dropout, layer_norm, static_vectors)
         self.ln_boom_input = layer_norm(width, eps=LAYER_NORM_EPS)
         self.ln_boom_residual = layer_norm(width, eps=LAYER_NORM_EPS)
-        self.boom = Boom(width, boom_width, boom_dropout)
+        self.boom = FEED_FORWARD[feed_forward](width, boom_width, boom_dropout)
 
     def forward(self, h: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, LayerState]:
         """h: [T, B, D]; state: of the previous chunk, None where the streams start. Returns h and the new state."""
@@ -81,9 +86,9 @@ class Block(nn.Module):
         return memory.segments, memory.last(self.context)
 
     def _is_single_step(self, h: Tensor) -> bool:
-        """Whether h [T, B, D] is one step of few lanes in inference, for which the CPU has kernels of its own."""
+        """Whether h [T, B, D] is one step of few lanes in inference, for which the CPU has kernels of its own (for Boom)."""
         single = len(h) == 1 and h.size(1) <= kernels.FEW_LANES and not self.training and not torch.is_grad_enabled()
-        return single and kernels.usable(h, self.lstm.weight_ih_l0)
+        return single and isinstance(self.boom, Boom) and kernels.usable(h, self.lstm.weight_ih_l0)
 
     def _step(self, h: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, LayerState]:
         """`forward` for one step [1, B, D] of few lanes: layer norms together with the products they feed."""

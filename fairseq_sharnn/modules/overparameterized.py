@@ -1,4 +1,4 @@
-"""The over-parameterised static vector (paper, section 4.3) and its collapse."""
+"""The over-parameterised static vector (paper, section 4.3), its collapse, and the plain vector it is compared with."""
 
 from typing import Optional
 
@@ -51,3 +51,20 @@ class OverparameterizedVector(nn.Module):
         if collapsed:
             self.collapse()
         return self
+
+
+class PlainVector(nn.Module):
+    """A learned static vector without a network of its own, σ(g) [D]: as the gates on queries and keys have it."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(width))  # g: [D]
+
+    def forward(self) -> Tensor:
+        return torch.sigmoid(self.gate)
+
+    def collapse(self) -> None:
+        """Nothing to store: it is one vector already."""
+
+
+STATIC_VECTORS = {"overparameterized": OverparameterizedVector, "plain": PlainVector}

@@ -18,7 +18,8 @@ class SHARNNSizes:
     """What a SHA-RNN is made of; the defaults are the paper's single-headed model.
 
     vocab: V; width: D, of embedding and LSTM; boom_width: H >= D; layers: L; attention_layers: 0-based numbers of the
-    layers that attend; heads: in each of them, a divisor of D; context: C, the most rows a query sees.
+    layers that attend; heads: in each of them, a divisor of D; context: C, the most rows a query sees; static_vectors:
+    `overparameterized` or `plain`; feed_forward: `boom`, or `full` for one of two matrices with boom_width inside.
     """
 
     vocab: int
@@ -28,6 +29,8 @@ class SHARNNSizes:
     attention_layers: Tuple[int, ...] = (2,)
     heads: int = 1
     context: int = 5000
+    static_vectors: str = "overparameterized"
+    feed_forward: str = "boom"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class SHARNN(nn.Module):
                 rates.boom,
                 rates.dropconnect,
                 layer_norm,
+                sizes.static_vectors,
+                sizes.feed_forward,
             )
             for layer in range(sizes.layers)
         )

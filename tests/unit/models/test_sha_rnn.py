@@ -15,6 +15,8 @@ from fairseq_sharnn.models.sha_rnn import (
     rates_of,
     sizes_of,
 )
+from fairseq_sharnn.modules.feed_forward import FeedForward
+from fairseq_sharnn.modules.overparameterized import PlainVector
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
 from tests.conftest import USER_DIR
 
@@ -126,6 +128,24 @@ def test_defaults_are_the_papers():
     assert rates_of(SHARNNConfig(dropout=0.2, boom_dropout=0.0)) == SHARNNDropout(0.2, 0.2, 0.2, 0.0, 0.2, 0.0)
 
 
+def test_what_the_ablations_replace():
+    """Plain vectors instead of over-parameterised ones, a full feed-forward layer (of any width) instead of Boom."""
+    cfg = SHARNNConfig(decoder_embed_dim=8, boom_dim=4, static_vectors="plain", feed_forward="full")
+    network = SHARNN(sizes_of(cfg, 260), rates_of(cfg))
+    (attending,) = [block for block in network.blocks if block.attention is not None]
+    assert isinstance(attending.attention.value, PlainVector)
+    assert all(isinstance(block.boom, FeedForward) for block in network.blocks)
+    network.eval()
+    network.collapse()
+    tokens, state, steps = torch.randint(4, 260, (5, 2)), None, []
+    with torch.no_grad():
+        whole, _ = network(tokens)
+        for token in tokens.split(1):  # generation goes its own way on CPU
+            features, state = network(token, state)
+            steps.append(features)
+    torch.testing.assert_close(torch.cat(steps), whole)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -138,6 +158,8 @@ def test_defaults_are_the_papers():
         ({"dropout": 1.0}, r"--dropout must be in \[0, 1\)"),
         ({"attention_dropout": -0.5}, "--attention-dropout must be in"),
         ({"dropconnect": 1.5}, "--dropconnect must be in"),
+        ({"static_vectors": "bare"}, "--static-vectors must be one of overparameterized, plain, but it is bare"),
+        ({"feed_forward": "swiglu"}, "--feed-forward must be one of boom, full, but it is swiglu"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fairseq_sharnn.modules.overparameterized import OverparameterizedVector
+from fairseq_sharnn.modules.overparameterized import OverparameterizedVector, PlainVector
 
 
 @pytest.fixture
@@ -49,3 +49,11 @@ def test_a_cast_recomputes_the_stored_vector(vector):
     vector.eval()
     vector.collapse()
     assert vector.float()().dtype == torch.float32
+
+
+def test_a_plain_vector_is_its_sigmoid_and_nothing_else():
+    vector = PlainVector(8)
+    torch.nn.init.normal_(vector.gate)
+    vector.collapse()
+    assert [name for name, _ in vector.named_parameters()] == ["gate"]
+    torch.testing.assert_close(vector(), torch.sigmoid(vector.gate))
