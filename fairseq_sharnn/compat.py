@@ -259,7 +259,19 @@ def _starts_as_asked() -> None:
     def _build_optimizer(original, self):
         if getattr(OPTIMIZER_REGISTRY.get(self.cfg.optimizer._name), "never_flat", False):
             _refuse_flat_parameters(self.cfg.distributed_training.ddp_backend)
-        return original(self)
+        original(self)
+        _tell_names(self)
+
+
+def _tell_names(trainer) -> None:
+    """fairseq's optimizers see tensors without names; one that logs them is told. Test: test_trust_log.py."""
+    optimizer = trainer._optimizer
+    for wrapper in ("fp32_optimizer", "wrapped_optimizer"):
+        if not hasattr(optimizer, "watch_trust") and hasattr(optimizer, wrapper):
+            optimizer = getattr(optimizer, wrapper)
+    if hasattr(optimizer, "watch_trust") and trainer.is_data_parallel_master:
+        names = [name for name, parameter in trainer.get_model().named_parameters() if parameter.requires_grad]
+        optimizer.watch_trust(names, trainer.get_num_updates)
 
 
 def _check_start(cfg) -> None:

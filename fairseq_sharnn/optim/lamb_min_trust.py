@@ -2,7 +2,7 @@
 
 import ast
 from dataclasses import dataclass, field
-from typing import Any, List, Tuple
+from typing import Any, Callable, Iterable, List, Optional, Tuple
 
 import torch
 from fairseq.dataclass import FairseqDataclass
@@ -11,6 +11,7 @@ from omegaconf import II
 
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.optim.lamb import LambMinTrust
+from fairseq_sharnn.optim.trust_log import TrustLog
 
 
 @dataclass
@@ -23,6 +24,10 @@ class LambMinTrustConfig(FairseqDataclass):
         default=0.25, metadata={"help": "floor under LAMB's trust ratio, in [0, 1); 0 is plain LAMB"}
     )
     weight_decay: float = field(default=1.2e-6, metadata={"help": "weight decay, on every parameter"})
+    trust_log: Optional[str] = field(
+        default=None, metadata={"help": "file to which the trust ratio of each tensor is written, as lines of JSON"}
+    )
+    trust_log_interval: int = field(default=10, metadata={"help": "updates between two lines of --trust-log"})
     lr: List[float] = II("optimization.lr")
 
 
@@ -52,6 +57,15 @@ class FairseqLambMinTrust(FairseqOptimizer):
             self._optimizer = LambMinTrust(params, **self.optimizer_config)
         except ValueError as error:
             raise UsageError(f"--{error}") from None
+        # configurations of checkpoints from before the option lack it
+        path = getattr(cfg, "trust_log", None)
+        self._trust_log = None if path is None else TrustLog(path, cfg.trust_log_interval)
+        self._watched: List[Tuple[str, torch.Tensor]] = []
+
+    def watch_trust(self, names: Iterable[str], updates: Callable[[], int]) -> None:
+        """Told by the trainer (compat.py) what --trust-log needs: the parameters' names and the number of updates made."""
+        if self._trust_log is not None:
+            self._watched, self._updates = list(zip(names, self.params)), updates
 
     @property
     def optimizer_config(self):
@@ -81,7 +95,13 @@ class FairseqLambMinTrust(FairseqOptimizer):
         """
         found_inf = getattr(self, "found_inf", None)
         if found_inf is None or found_inf.item() == 0:
+            update = self._updates() + 1 if self._watched else 0
+            self._optimizer.keep_trust = bool(self._watched) and self._trust_log.wants(update)
             super().step(closure, scale, groups)
+            if self._optimizer.keep_trust:
+                ratios = self._optimizer.trust_ratios
+                trust = {name: ratios[tensor].item() for name, tensor in self._watched if tensor in ratios}
+                self._trust_log.write(update, trust)
 
     def state_dict(self):
         """The optimizer's state, and the float32 master weights where fairseq trains in half precision."""

@@ -276,6 +276,16 @@ CASES = [
     Case("beta out of range", trains("--lamb-betas", "(0.9, 1.5)"), "--lamb-betas must be two numbers in"),
     Case("epsilon negative", trains("--lamb-eps", -1), "--lamb-eps must not be negative"),
     Case("weight decay negative", trains("--weight-decay", -1), "--weight-decay must not be negative"),
+    Case(
+        "trust log every 0 updates",
+        trains("--trust-log", "x", "--trust-log-interval", 0),
+        "--trust-log-interval must be at least 1",
+    ),
+    Case(
+        "trust log in no folder",
+        trains("--trust-log", "gone/trust", "--trust-log-interval", 1),
+        "cannot write --trust-log gone/trust: No such file",
+    ),
     Case("dropout of 1", trains("--dropout", 1), r"--dropout must be in \[0, 1\)"),
     Case("DropConnect negative", trains("--dropconnect", -0.1), "--dropconnect must be in"),
     Case("no batch size", trains_without_batch_size, "give the number of lanes on each worker with --batch-size"),
