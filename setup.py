@@ -69,8 +69,8 @@ setup(
         "sacremoses>=0.1,<0.2",
     ],
     extras_require={
-        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff"],
-        "study": ["matplotlib>=3.7,<4"],
+        "plots": ["matplotlib>=3.7,<4"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "matplotlib>=3.7,<4"],
     },
     **compiled_kernels(),
 )

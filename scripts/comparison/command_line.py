@@ -1,0 +1,157 @@
+"""What compare_transformer.py and ablate.py share: options, the order of stages, and endings in one line."""
+
+import argparse
+import logging
+import resource
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from comparison import machine, plots, report, results
+from comparison.contestants import Contestant
+from comparison.experiment import Experiment
+from comparison.folder import claim, describe_data
+from comparison.presets import PRESETS, Preset, choose
+from comparison.processes import shown
+from comparison.storage import write_text
+from fairseq_sharnn.errors import UsageError
+
+# What this process holds when it has imported what the commands import: bytes.
+IDLE_MEMORY = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The options of both scripts."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = made.add_argument
+    add(
+        "data", metavar="DATA", help="folder with the files train, valid and test (scripts/prepare_corpus.py makes one)"
+    )
+    add(
+        "--out",
+        required=True,
+        help="folder for everything that is made; a comparison that was interrupted goes on there",
+    )
+    add("--preset", default="cpu", help=f"{', '.join(PRESETS)} (default: cpu)")
+    add("--minutes", type=float, help="budget of each run: minutes of training wall-clock")
+    add("--updates", type=int, help="budget of each run: updates, of the same bytes for all")
+    add("--trial-minutes", type=float, help="budget of each tuning trial")
+    add("--seeds", help="such as 1,2,3; more can be added later")
+    add("--long-minutes", type=float, help="afterwards, one run of so many minutes for the best of each kind")
+    add("--parameters", type=int, help="the count that all contestants are brought to")
+    add("--only", help="names of contestants, such as sha_rnn,lstm_lm: leave the others out")
+    add("--jobs", type=int, help="trainings side by side, one thread each (default: the preset's)")
+    return made
+
+
+def preset_of(args: argparse.Namespace) -> Preset:
+    """The preset that the options ask for. Raises UsageError."""
+    names = ("minutes", "updates", "trial_minutes", "seeds", "parameters", "jobs", "long_minutes")
+    return choose(args.preset, **{name: getattr(args, name) for name in names})
+
+
+def only(contestants: Sequence[Contestant], names: Optional[str]) -> List[Contestant]:
+    """Those that `--only` names (None: all), with those whose tuning they share. Raises UsageError for an unknown name."""
+    if names is None:
+        return list(contestants)
+    known = {contestant.name: contestant for contestant in contestants}
+    wanted = [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"--only {name} is not one of {', '.join(known)}")
+    wanted += [known[name].tuned_as for name in wanted if known[name].tuned_as is not None]
+    return [contestant for contestant in contestants if contestant.name in wanted]
+
+
+Stage = Callable[[Experiment], None]
+
+
+def run(
+    script: str,
+    args: argparse.Namespace,
+    contestants_of: Callable[[Preset], Sequence[Contestant]],
+    extra_stages: Sequence[Stage],
+    about: Callable[[Experiment], Dict[str, Any]],
+) -> None:
+    """Do a whole comparison in args.out, and write its report after every stage.
+
+    extra_stages: what the script does beside training and evaluating. about: what its report says beside the figures. Raises
+    UsageError; on Ctrl-C every process is ended and what is done stays.
+    """
+    logging.disable(logging.INFO)
+    preset = preset_of(args)
+    chosen = only(contestants_of(preset), args.only)
+    splits = describe_data(args.data)
+    plots.check_matplotlib()
+    out = Path(args.out)
+    identity = {"script": script, "preset": preset.identity(), "data": splits}
+    lock = claim(out, identity)
+    experiment = Experiment(Path(args.data), out, preset, chosen, splits)
+    say = experiment.progress.say
+    say(experiment.plan.announcement())
+    common = {
+        "script": script,
+        "command": shown([sys.executable, *sys.argv]).partition(" ")[2],
+        "machine": machine.describe(),
+        "data": splits,
+        "prompts": preset.prompts,
+    }
+
+    def save(complete: bool) -> List[str]:
+        status = [] if complete else ["**Not complete yet: the same command goes on.**", ""]
+        found = results.collect(experiment, {**common, **about(experiment), "complete": status})
+        results.write(out, found)
+        drawn = plots.draw_all(out, found)
+        write_text(out / "REPORT.md", report.render(found, drawn))
+        return drawn
+
+    try:
+        for name, size in experiment.find_sizes().items():
+            say(f"  {name}: {size.parameters:,} parameters ({' '.join(size.options)})")
+        experiment.probe()
+        experiment.tune()
+        for name, trial in experiment.chosen.items():
+            say(f"  {name}: {trial}")
+        experiment.train_seeds()
+        save(False)
+        experiment.evaluate(experiment.runs)
+        save(False)
+        for stage in extra_stages:
+            stage(experiment)
+            save(False)
+        experiment.train_long()
+        experiment.evaluate(experiment.long_runs)
+        save(True)
+    except KeyboardInterrupt:
+        raise UsageError("interrupted; what is finished stays, and the same command goes on from here") from None
+    finally:
+        experiment.processes.stop()
+        lock.close()
+    say(f"comparison: done; {out / 'REPORT.md'}")
+    for line in _result_lines(experiment):
+        say(line)
+
+
+def _result_lines(experiment: Experiment) -> List[str]:
+    lines = []
+    for contestant in experiment.contestants:
+        own = [results.run_result(run) for run in experiment.runs_of(contestant)]
+        tests = results.spread([item["test_bpb"] for item in own])
+        failed = next((f"failed: {item['reason']}" for item in own if item["status"] == "failed"), "no result")
+        lines.append(f"  {contestant.name}: {failed if tests is None else report.number(tests, 4) + ' bits per byte'}")
+    return lines
+
+
+def describe_budget(preset: Preset) -> str:
+    """The budget in words, for the report."""
+    per_update = preset.lanes * preset.chunk
+    if preset.budget.updates is not None:
+        what = f"{preset.budget} of {per_update:,} bytes each, the same bytes for all"
+    else:
+        what = f"{preset.budget} of training wall-clock each (validation and start-up are not counted)"
+    side = f"{preset.jobs} runs side by side, one thread each" if preset.jobs > 1 else "one run at a time"
+    return (
+        f"{what}; {preset.slices} slices that alternate between all runs, each ending with a validation; {side}. Every "
+        f"update reads about {per_update:,} bytes: SHA-RNN {preset.lanes} lanes of {preset.chunk}, the others windows of "
+        f"{preset.window}. The checkpoint with the best validation is tested."
+    )

@@ -1,0 +1,164 @@
+"""Who takes part: SHA-RNN in three forms, fairseq's Transformers in three shapes, fairseq's LSTM."""
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Tuple
+
+from comparison.presets import Preset
+
+# The optimizer of each family, as its users set it: the paper's for SHA-RNN, Adam with decoupled decay for the others.
+LAMB = ("--optimizer", "lamb_min_trust", "--clip-norm", "0.25")
+ADAM = ("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--weight-decay", "0.01", "--clip-norm", "1.0")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting that tuning tries. warmup: in units of the preset's warm-up. schedule: constant, linear, inverse_sqrt."""
+
+    lr: float
+    schedule: str
+    warmup: float = 1.0
+
+    def __str__(self) -> str:
+        return f"lr {self.lr:g}, {self.schedule}, warm-up x{self.warmup:g}"
+
+    def options(self, warmup_updates: int, total_updates: int) -> Tuple[str, ...]:
+        """fairseq's options for it. A linear schedule falls to a twentieth at `total_updates`."""
+        warmup = max(1, round(self.warmup * warmup_updates))
+        common = ("--lr", f"{self.lr:g}", "--warmup-updates", str(warmup))
+        if self.schedule == "constant":
+            return ("--lr-scheduler", "fixed", *common)
+        if self.schedule == "inverse_sqrt":
+            return ("--lr-scheduler", "inverse_sqrt", *common)
+        total = max(total_updates, warmup + 1)
+        end = f"{self.lr / 20:g}"
+        return (
+            *("--lr-scheduler", "polynomial_decay", *common),
+            *("--total-num-update", str(total), "--end-learning-rate", end),
+        )
+
+
+# In order of trust: a preset with fewer trials takes the first ones. Every family has the same number.
+SHA_RNN_TRIALS = (Trial(4e-3, "linear"), Trial(8e-3, "linear"), Trial(4e-3, "constant"), Trial(2e-3, "constant"))
+TRANSFORMER_TRIALS = (
+    Trial(4e-3, "linear"),
+    Trial(2e-3, "linear"),
+    Trial(8e-3, "linear", 2.0),
+    Trial(4e-3, "inverse_sqrt", 2.0),
+)
+LSTM_TRIALS = (Trial(8e-3, "linear"), Trial(4e-3, "linear"), Trial(16e-3, "linear", 2.0), Trial(4e-3, "constant"))
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A kind of model and how it is trained.
+
+    arguments: its options but for the sizes. width, inner: options that take the width and the inner width (none: the
+    width alone decides). tuned_as: the contestant whose trials it shares, if not its own.
+    """
+
+    name: str
+    title: str
+    family: str
+    arguments: Tuple[str, ...]
+    width: Tuple[str, ...]
+    inner: Optional[str]
+    optimizer: Tuple[str, ...]
+    trials: Tuple[Trial, ...]
+    step: int = 2
+    tuned_as: Optional[str] = None
+    group: str = ""
+
+    @property
+    def streaming(self) -> bool:
+        return self.family == "sha_rnn"
+
+
+def sha_rnn(name: str, title: str, preset: Preset, *arguments: str, **changes) -> Contestant:
+    """A form of SHA-RNN; `arguments` come after the common ones and win over them."""
+    common = (
+        *("--arch", "sha_rnn", "--decoder-layers", str(preset.layers["sha_rnn"])),
+        *("--context-length", str(preset.context), "--dropout", str(preset.dropout)),
+    )
+    values = {
+        "family": "sha_rnn",
+        "arguments": (*common, *arguments),
+        "width": ("--decoder-embed-dim",),
+        "inner": "--boom-dim",
+        "optimizer": LAMB,
+        "trials": SHA_RNN_TRIALS[: preset.trials],
+    }
+    return Contestant(name, title, **{**values, **changes})
+
+
+def transformer(name: str, title: str, preset: Preset, layers: int, *arguments: str) -> Contestant:
+    """fairseq's transformer_lm, pre-norm, with shared embeddings. Its width is a multiple of twice its 4 heads."""
+    common = (
+        *("--arch", "transformer_lm", "--decoder-layers", str(layers)),
+        *("--decoder-attention-heads", "4" if preset.parameters < 5_000_000 else "8"),
+        *("--decoder-normalize-before", "--share-decoder-input-output-embed", "--dropout", str(preset.dropout)),
+    )
+    return Contestant(
+        name=name,
+        title=title,
+        family="transformer",
+        arguments=(*common, *arguments),
+        width=("--decoder-embed-dim", "--decoder-input-dim", "--decoder-output-dim"),
+        inner="--decoder-ffn-embed-dim",
+        optimizer=ADAM,
+        trials=TRANSFORMER_TRIALS[: preset.trials],
+        step=8 if preset.parameters < 5_000_000 else 16,
+    )
+
+
+def lstm(preset: Preset) -> Contestant:
+    """fairseq's lstm_lm. It carries no state from window to window: each starts from zero."""
+    return Contestant(
+        name="lstm_lm",
+        title=f"fairseq LSTM, {layers_of(preset.layers['lstm'])}, each window from zero",
+        family="lstm",
+        arguments=(
+            *("--arch", "lstm_lm", "--decoder-layers", str(preset.layers["lstm"])),
+            *("--share-decoder-input-output-embed", "--dropout", str(preset.dropout)),
+        ),
+        width=("--decoder-embed-dim", "--decoder-hidden-size", "--decoder-out-embed-dim"),
+        inner=None,
+        optimizer=ADAM,
+        trials=LSTM_TRIALS[: preset.trials],
+        step=1,
+    )
+
+
+def layers_of(number: int) -> str:
+    return "1 layer" if number == 1 else f"{number} layers"
+
+
+def contestants(preset: Preset) -> List[Contestant]:
+    """All of a comparison, SHA-RNN's single head first: the one whose evaluation time the others may use."""
+    layers = preset.layers
+    gpt = ("--decoder-learned-pos", "--activation-fn", "gelu")
+    return [
+        sha_rnn("sha_rnn", "SHA-RNN, single head", preset),
+        sha_rnn("sha_rnn_no_head", "SHA-RNN, no head", preset, "--attention-layers", "none"),
+        sha_rnn("sha_rnn_full", "SHA-RNN, head per layer", preset, "--attention-layers", "all"),
+        transformer("transformer_deep", f"Transformer, {layers_of(layers['deep'])}", preset, layers["deep"]),
+        transformer("transformer_wide", f"Transformer, {layers_of(layers['wide'])}", preset, layers["wide"]),
+        transformer(
+            "transformer_gpt", f"Transformer, GPT style, {layers_of(layers['gpt'])}", preset, layers["gpt"], *gpt
+        ),
+        lstm(preset),
+    ]
+
+
+def missing() -> Dict[str, str]:
+    """Contestants that would belong here, and why they do not take part."""
+    name = "Transformer-XL (fairseq's examples/truncated_bptt)"
+    if importlib.util.find_spec("transformers") is None:
+        return {name: "it wraps the package `transformers`, which is not installed"}
+    import transformers
+
+    if not hasattr(transformers, "TransfoXLLMHeadModel"):
+        return {name: f"it wraps a model that `transformers` {transformers.__version__} has removed"}
+    return {
+        name: "fairseq's pip packages leave its examples out, and it reads preprocessed data, not task byte_level_lm"
+    }

@@ -1,0 +1,103 @@
+"""Bits per byte of the whole test split by fairseq-eval-lm, and how long it took."""
+
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+from comparison.logs import read_evaluation
+from comparison.presets import Preset
+from comparison.processes import USER_DIR, Processes, fairseq, reason_of_failure, shown
+from comparison.storage import read_json, write_json
+from comparison.training import Run
+
+
+def evaluate(run: Run, mode: str, options: Sequence[str], processes: Processes) -> Dict:
+    """Evaluate a run's best checkpoint once; the record is kept in the run's folder and read from there next time.
+
+    Returns mode, bits per byte, bytes scored, seconds of scoring, bytes/s, peak memory, the command; or the reason why there
+    is no result.
+    """
+    path = run.folder / f"evaluation-{mode}.json"
+    record = read_json(path)
+    if record is not None:
+        return record
+    command: List[str] = [
+        *(fairseq("eval-lm"), str(run.data), "--user-dir", str(USER_DIR), "--task", "byte_level_lm"),
+        *("--path", str(run.checkpoint), "--gen-subset", "test", *run.preset.device, "--num-workers", "0"),
+        *("--log-format", "none", *options),
+    ]
+    log = run.folder / f"evaluation-{mode}.log"
+    ended = processes.run(command, log)
+    found = read_evaluation(log)
+    record = {"mode": mode, "command": shown(command), "reason": None}
+    if ended.code != 0 or found is None:
+        record["reason"] = reason_of_failure(log, ended.code)
+    else:
+        record.update(
+            bpb=found.bpb,
+            tokens=found.tokens,
+            seconds=found.seconds,
+            bytes_per_second=found.tokens / found.seconds if found.seconds else 0.0,
+            peak_memory=ended.peak_memory,
+        )
+    write_json(path, record)
+    return record
+
+
+def streaming_options(preset: Preset) -> List[str]:
+    """SHA-RNN: lanes that carry their state through the file, each warmed on what a lane before it would remember."""
+    return [
+        *("--tokens-per-sample", str(preset.eval_chunk), "--batch-size", str(preset.eval_lanes)),
+        *("--context-window", str(preset.context)),
+    ]
+
+
+def window_options(preset: Preset, context: int) -> List[str]:
+    """Stateless models: windows of the training length, the first `context` bytes of each (but the first) unscored."""
+    return [
+        *("--tokens-per-sample", str(preset.window), "--batch-size", str(preset.eval_lanes)),
+        *("--context-window", str(context)),
+    ]
+
+
+def largest_context(preset: Preset, seconds_in_blocks: float, allowed: float) -> int:
+    """The unscored context that windows of `preset.window` bytes can afford in `allowed` seconds of scoring.
+
+    Windows that overlap by w score the file in 1 / (1 - w / window) times the time of plain blocks. A multiple of a
+    thirty-second of the window; 0 where plain blocks alone take that long.
+    """
+    step = max(1, preset.window // 32)
+    if seconds_in_blocks <= 0 or seconds_in_blocks >= allowed:
+        return 0
+    return min(int(preset.window * (1 - seconds_in_blocks / allowed)) // step * step, preset.window - step)
+
+
+def fit_context(
+    run: Run, seconds_in_blocks: float, allowed: float, processes: Processes, path: Path, tries: int = 3
+) -> Dict:
+    """Find, by measuring, the largest context whose evaluation costs no more than `allowed` seconds; kept in `path`.
+
+    Returns the context and what each try took. A try that is too slow is followed by one with less.
+    """
+    known: Optional[Dict] = read_json(path)
+    if known is not None:
+        return known
+    measured, estimate = [], seconds_in_blocks
+    context = largest_context(run.preset, estimate, allowed)
+    for _ in range(tries):
+        if context == 0:
+            break
+        record = evaluate(run, f"window-{context}", window_options(run.preset, context), processes)
+        if record["reason"] is not None:
+            context = 0
+            break
+        measured.append({"context": context, "seconds": record["seconds"]})
+        if record["seconds"] <= allowed:
+            break
+        # what the blocks would have taken at the speed just seen, and a little less
+        estimate = 1.02 * record["seconds"] * (1 - context / run.preset.window)
+        context = min(largest_context(run.preset, estimate, allowed), context - max(1, run.preset.window // 32))
+    else:
+        context = 0
+    found = {"context": max(0, context), "allowed_seconds": allowed, "measured": measured}
+    write_json(path, found)
+    return found

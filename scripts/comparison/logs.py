@@ -1,0 +1,114 @@
+"""What fairseq's JSON logs say, read from files whose lines begin with the time they came at."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Tuple
+
+_BEGIN_TRAINING = "Start iterating over samples"
+_BEGIN_VALIDATION = "begin validation on"
+_EVALUATED = re.compile(r"Evaluated ([\d,]+) tokens in ([\d.,]+)s \(([\d.,]+) tokens/s\)")
+_LOSS = re.compile(r"Loss \(base 2\): ([\d.,]+),")
+
+
+@dataclass(frozen=True)
+class SliceLog:
+    """One slice of training: seconds of updates and of validation, updates made in all, bytes read in this slice,
+    training and validation bits per byte at its end."""
+
+    train_seconds: float
+    valid_seconds: float
+    updates: int
+    slice_bytes: float
+    train_bpb: Optional[float]
+    valid_bpb: float
+
+
+def stamped(path: Path) -> Iterator[Tuple[float, str]]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        time, _, text = line.partition(" ")
+        try:
+            yield float(time), text
+        except ValueError:
+            continue  # cut short by a kill
+
+
+def _json(text: str, kind: str) -> Optional[Dict]:
+    """The values of a log line `... | kind | {...}`, None for other lines."""
+    _, found, values = text.partition(f" | {kind} | {{")
+    if not found:
+        return None
+    try:
+        return json.loads("{" + values)
+    except ValueError:
+        return None
+
+
+def read_slice(path: Path, updates_before: int) -> Optional[SliceLog]:
+    """Read a slice's log; None when it did not get as far as a validation behind its training.
+
+    Bytes are those of the logged intervals (bytes per update times updates); what comes before the first and after the last
+    whole interval counts as the nearest one. Epoch boundaries begin training anew, so their gaps are no training time.
+    """
+    began = since = valid_since = None
+    train_seconds = valid_seconds = 0.0
+    intervals: List[Tuple[int, float]] = []
+    train_bpb = valid = None
+    for time, text in stamped(path):
+        if _BEGIN_TRAINING in text:
+            began, since = True, time
+        elif not began:
+            continue
+        elif _BEGIN_VALIDATION in text or "| end of epoch" in text:
+            if since is not None:
+                train_seconds += time - since
+            since, valid_since = None, time if _BEGIN_VALIDATION in text else None
+        else:
+            inner = _json(text, "train_inner")
+            if inner is not None:
+                intervals.append((int(inner["num_updates"]), float(inner["wpb"])))
+                train_bpb = float(inner["bpb"])
+            found = _json(text, "valid")
+            if found is not None and valid_since is not None:
+                valid, valid_seconds = found, valid_seconds + time - valid_since
+    if valid is None:
+        return None
+    updates = int(valid["valid_num_updates"])
+    return SliceLog(
+        train_seconds,
+        valid_seconds,
+        updates,
+        _bytes(intervals, updates_before, updates),
+        train_bpb,
+        float(valid["valid_bpb"]),
+    )
+
+
+def _bytes(intervals: List[Tuple[int, float]], first: int, last: int) -> float:
+    """Bytes read between two numbers of updates, from (updates, bytes per update) at the end of each interval."""
+    total, done, rate = 0.0, first, intervals[0][1] if intervals else 0.0
+    for updates, rate in intervals:
+        if updates > done:
+            total += (min(updates, last) - done) * rate
+            done = updates
+    return total + max(0, last - done) * rate
+
+
+@dataclass(frozen=True)
+class EvaluationLog:
+    """One pass over a split: bytes scored, seconds of scoring, bits per byte."""
+
+    tokens: int
+    seconds: float
+    bpb: float
+
+
+def read_evaluation(path: Path) -> Optional[EvaluationLog]:
+    """Read the log of fairseq-eval-lm, whose numbers have thousands separators; None when it lacks the result."""
+    text = path.read_text(encoding="utf-8")
+    counted, loss = _EVALUATED.search(text), _LOSS.search(text)
+    if counted is None or loss is None:
+        return None
+    tokens, _, speed = (float(part.replace(",", "")) for part in counted.groups())
+    return EvaluationLog(int(tokens), tokens / speed if speed else 0.0, float(loss.group(1).replace(",", "")))

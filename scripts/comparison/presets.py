@@ -1,0 +1,206 @@
+"""How large, how long, how often: the four presets of a comparison."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Dict, Optional, Tuple
+
+from fairseq_sharnn.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one training run may spend: minutes of training wall-clock (validation and start-up apart), or updates."""
+
+    minutes: Optional[float] = None
+    updates: Optional[int] = None
+
+    @property
+    def seconds(self) -> Optional[float]:
+        return None if self.minutes is None else self.minutes * 60
+
+    def __str__(self) -> str:
+        return f"{self.minutes:g} minutes" if self.updates is None else f"{self.updates:,} updates"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of a comparison.
+
+    parameters: the count all contestants are brought to. budget, trial: of a run and of a tuning trial. trials: their
+    number, for each contestant alike. slices: parts a run is cut into, one validation after each. lanes, chunk, context:
+    SHA-RNN's B, T and C in training. window: bytes in a stateless model's training window. Both read lanes · chunk bytes
+    an update. eval_chunk: SHA-RNN's T in evaluation. generated: bytes sampled to time generation. layers: by shape.
+    """
+
+    name: str
+    parameters: int
+    budget: Budget
+    trial: Budget
+    trials: int
+    slices: int
+    seeds: Tuple[int, ...]
+    lanes: int
+    chunk: int
+    context: int
+    window: int
+    layers: Dict[str, int]
+    warmup: int
+    dropout: float
+    device: Tuple[str, ...]
+    jobs: int
+    eval_chunk: int = 128
+    eval_lanes: int = 8
+    generated: int = 256
+    prompts: Tuple[int, ...] = (1000, 4000)
+    log_interval: int = 20
+    long: Optional[Budget] = None
+    context_lengths: Tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+
+    def identity(self) -> Dict:
+        """What must be equal for an output folder to be continued: all but what only adds runs to it."""
+        return {name: value for name, value in asdict(self).items() if name not in ("seeds", "long")}
+
+
+SMALL_LAYERS = {"sha_rnn": 4, "deep": 6, "wide": 2, "gpt": 4, "lstm": 2}
+PAPER_LAYERS = {"sha_rnn": 4, "deep": 12, "wide": 4, "gpt": 8, "lstm": 3}
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            name="smoke",
+            parameters=60_000,
+            budget=Budget(updates=8),
+            trial=Budget(updates=2),
+            trials=1,
+            slices=2,
+            seeds=(1,),
+            lanes=4,
+            chunk=32,
+            context=128,
+            window=64,
+            layers={"sha_rnn": 2, "deep": 3, "wide": 1, "gpt": 2, "lstm": 1},
+            warmup=2,
+            dropout=0.0,
+            device=("--cpu",),
+            jobs=2,
+            eval_chunk=64,
+            generated=128,
+            prompts=(1000, 4000),
+            log_interval=1,
+            context_lengths=(256, 512),
+        ),
+        Preset(
+            name="cpu",
+            parameters=880_000,
+            budget=Budget(minutes=6),
+            trial=Budget(minutes=0.75),
+            trials=4,
+            slices=4,
+            seeds=(1, 2, 3),
+            lanes=16,
+            chunk=64,
+            context=1024,
+            window=256,
+            layers=SMALL_LAYERS,
+            warmup=50,
+            dropout=0.0,
+            device=("--cpu",),
+            jobs=2,
+        ),
+        Preset(
+            name="gpu",
+            parameters=53_800_000,
+            budget=Budget(minutes=1),
+            trial=Budget(minutes=0.15),
+            trials=2,
+            slices=2,
+            seeds=(1,),
+            lanes=16,
+            chunk=1024,
+            context=5000,
+            window=1024,
+            layers=PAPER_LAYERS,
+            warmup=100,
+            dropout=0.1,
+            device=("--fp16",),
+            jobs=1,
+            eval_chunk=1024,
+        ),
+        Preset(
+            name="paper",
+            parameters=53_800_000,
+            budget=Budget(minutes=16 * 60),
+            trial=Budget(minutes=30),
+            trials=4,
+            slices=32,
+            seeds=(1, 2, 3),
+            lanes=16,
+            chunk=1024,
+            context=5000,
+            window=1024,
+            layers=PAPER_LAYERS,
+            warmup=800,
+            dropout=0.1,
+            device=("--fp16",),
+            jobs=1,
+            eval_chunk=1024,
+            log_interval=100,
+        ),
+    )
+}
+
+
+def choose(
+    name: str,
+    minutes: Optional[float] = None,
+    updates: Optional[int] = None,
+    trial_minutes: Optional[float] = None,
+    seeds: Optional[str] = None,
+    parameters: Optional[int] = None,
+    jobs: Optional[int] = None,
+    long_minutes: Optional[float] = None,
+) -> Preset:
+    """The preset of that name, with what the command line sets otherwise. Raises UsageError naming the option."""
+    if name not in PRESETS:
+        raise UsageError(f"--preset {name} is not one of {', '.join(PRESETS)}")
+    preset = PRESETS[name]
+    if minutes is not None and updates is not None:
+        raise UsageError("--minutes and --updates exclude each other: give one budget")
+    for option, value in (
+        ("--minutes", minutes),
+        ("--updates", updates),
+        ("--trial-minutes", trial_minutes),
+        ("--long-minutes", long_minutes),
+        ("--jobs", jobs),
+        ("--parameters", parameters),
+    ):
+        if value is not None and not value > 0:
+            raise UsageError(f"{option} must be above 0, but it is {value:g}")
+    if minutes is not None:
+        trial = Budget(minutes=minutes / 8) if preset.trial.minutes is None else preset.trial
+        preset = replace(preset, budget=Budget(minutes=minutes), trial=trial)
+    if updates is not None:
+        trial = preset.trial if preset.trial.updates is not None else Budget(updates=max(1, updates // 8))
+        preset = replace(preset, budget=Budget(updates=updates), trial=trial, slices=min(preset.slices, updates))
+    if trial_minutes is not None:
+        preset = replace(preset, trial=Budget(minutes=trial_minutes))
+    if seeds is not None:
+        preset = replace(preset, seeds=parse_seeds(seeds))
+    if parameters is not None:
+        preset = replace(preset, parameters=parameters)
+    if jobs is not None:
+        preset = replace(preset, jobs=jobs)
+    if long_minutes is not None:
+        preset = replace(preset, long=Budget(minutes=long_minutes))
+    return preset
+
+
+def parse_seeds(text: str) -> Tuple[int, ...]:
+    """`1,2,3` as numbers, each once. Raises UsageError."""
+    try:
+        seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--seeds takes whole numbers such as 1,2,3, not '{text}'") from None
+    if min(seeds) < 1:
+        raise UsageError(f"--seeds must be at least 1, but one is {min(seeds)}")
+    return seeds

@@ -1,0 +1,197 @@
+"""One training run: slices of fairseq-train that go on from each other's checkpoint, and a record that survives a kill."""
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+from comparison.contestants import Contestant, Trial
+from comparison.logs import SliceLog, read_slice
+from comparison.presets import Budget, Preset
+from comparison.processes import USER_DIR, Processes, fairseq, reason_of_failure, shown
+from comparison.sizes import Size
+from comparison.storage import read_json, write_json
+from fairseq_sharnn.errors import UsageError
+
+NEVER = "1000000"  # epochs
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run needs to know. rate: updates a second, from an earlier run: a falling schedule must know its end."""
+
+    kind: str  # probe, trial, run or long
+    contestant: Contestant
+    size: Size
+    trial: Trial
+    budget: Budget
+    slices: int
+    seed: int
+    rate: float = 1.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.contestant.name}-seed{self.seed}"
+
+
+class Run:
+    """A run in its own folder: run.json (the record), slice-N.log, checkpoints/."""
+
+    def __init__(self, folder: Path, data: Path, preset: Preset, job: Job, processes: Processes):
+        self.folder, self.data, self.preset, self.job, self.processes = folder, data, preset, job, processes
+        self.record: Dict = read_json(folder / "run.json") or {
+            "kind": job.kind,
+            "contestant": job.contestant.name,
+            "seed": job.seed,
+            "trial": str(job.trial),
+            "budget": str(job.budget),
+            "parameters": job.size.parameters,
+            "status": "running",
+            "reason": None,
+            "slices": 0,
+            "points": [],
+            "train_seconds": 0.0,
+            "valid_seconds": 0.0,
+            "updates": 0,
+            "bytes": 0.0,
+            "peak_memory": 0,
+            "lost_seconds": 0.0,
+            "commands": [],
+        }
+
+    @property
+    def finished(self) -> bool:
+        return self.record["status"] != "running"
+
+    @property
+    def failed(self) -> bool:
+        return self.record["status"] == "failed"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The best checkpoint by validation."""
+        return self.folder / "checkpoints" / "checkpoint_best.pt"
+
+    @property
+    def remaining_slices(self) -> int:
+        return 0 if self.finished else self.job.slices - self.record["slices"]
+
+    def advance(self) -> None:
+        """Train one slice and write it into the record; a command that fails ends the run, with the reason."""
+        number = self.record["slices"] + 1
+        log = self.folder / f"slice-{number}.log"
+        updates_done, clock = self._checkpoint_clock()
+        if updates_done > self.record["updates"] and log.exists():
+            done = read_slice(log, self.record["updates"])  # this script was killed between checkpoint and record
+            if done is not None and done.updates == updates_done:
+                return self._record_slice(done, 0)
+        if number == 1:  # an attempt that was stopped may have left something
+            updates_done, clock = 0, 0.0
+            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                self._trust_log.unlink()
+        elif updates_done == 0:
+            raise UsageError(
+                f"{self.folder / 'checkpoints'} has lost its checkpoint: delete {self.folder} to repeat it"
+            )
+        command = self.command(number, clock)
+        ended = self.processes.run(command, log)
+        done = read_slice(log, self.record["updates"])
+        self.record["commands"].append(shown(command))
+        if ended.code != 0 or done is None:
+            self.record.update(status="failed", reason=reason_of_failure(log, ended.code))
+            write_json(self.folder / "run.json", self.record)
+        else:
+            self._record_slice(done, ended.peak_memory)
+
+    def command(self, number: int, clock: float) -> List[str]:
+        """fairseq-train for slice `number` (from 1), when its own clock stands at `clock` seconds."""
+        job, preset = self.job, self.preset
+        streaming = job.contestant.streaming
+        length = preset.chunk if streaming else preset.window
+        lanes = preset.lanes if streaming else max(1, preset.lanes * preset.chunk // preset.window)
+        options: List[str] = [
+            *(fairseq("train"), str(self.data), "--user-dir", str(USER_DIR), "--task", "byte_level_lm"),
+            *job.contestant.arguments,
+            *job.size.options,
+            *job.contestant.optimizer,
+            *job.trial.options(preset.warmup, self._total_updates()),
+            *("--tokens-per-sample", str(length), "--batch-size", str(lanes)),
+            *("--batch-size-valid", str(preset.eval_lanes * 2 if streaming else 16)),
+            *("--seed", str(job.seed), *preset.device, "--num-workers", "0"),
+            *("--save-dir", str(self.folder / "checkpoints"), "--no-epoch-checkpoints"),
+            *("--save-interval", NEVER, "--validate-interval", NEVER, "--best-checkpoint-metric", "bpb"),
+            *("--log-format", "json", "--log-interval", str(preset.log_interval)),
+        ]
+        if job.kind in ("probe", "trial"):
+            options.append("--no-save")
+        if "lamb_min_trust" in job.contestant.optimizer and job.kind == "run":
+            options += ["--trust-log", str(self._trust_log), "--trust-log-interval", str(preset.log_interval)]
+        if job.budget.updates is not None:
+            if streaming:
+                options.append("--no-bptt-jitter")  # the same bytes in each update as the others
+            return [*options, "--max-update", str(job.budget.updates * number // job.slices)]
+        wanted = job.budget.seconds * number / job.slices - self.record["train_seconds"]
+        stop = clock + max(0.0, wanted) + min(2.0, self.record["lost_seconds"])
+        return [*options, "--stop-time-hours", f"{stop / 3600:.6f}"]
+
+    @property
+    def _trust_log(self) -> Path:
+        return self.folder / "trust.jsonl"
+
+    def _total_updates(self) -> int:
+        """Updates of the whole run, as far as is known now: a falling schedule follows the machine's real speed."""
+        if self.job.budget.updates is not None:
+            return self.job.budget.updates
+        seconds, done = self.record["train_seconds"], self.record["updates"]
+        rate = done / seconds if seconds > 0 else self.job.rate
+        return done + round(rate * max(0.0, self.job.budget.seconds - seconds))
+
+    def _checkpoint_clock(self) -> Tuple[int, float]:
+        """Updates and seconds of training as fairseq counts them (validation in, start-up out) in the last checkpoint."""
+        path = self.folder / "checkpoints" / "checkpoint_last.pt"
+        if not path.exists():
+            return 0, 0.0
+        from fairseq import checkpoint_utils
+
+        state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+        return state["optimizer_history"][-1]["num_updates"], float(state["extra_state"]["previous_training_time"])
+
+    def _record_slice(self, done: SliceLog, peak_memory: int) -> None:
+        record, job = self.record, self.job
+        if (
+            job.budget.seconds is not None
+        ):  # what fairseq's clock counts beside the updates: data, a dry run of validation
+            wanted = job.budget.seconds * (record["slices"] + 1) / job.slices - record["train_seconds"]
+            record["lost_seconds"] = max(0.0, record["lost_seconds"] + wanted - done.train_seconds)
+        record["slices"] += 1
+        record["train_seconds"] += done.train_seconds
+        record["valid_seconds"] += done.valid_seconds
+        record["updates"] = done.updates
+        record["bytes"] += done.slice_bytes
+        record["peak_memory"] = max(record["peak_memory"], peak_memory)
+        record["points"].append(
+            {
+                "minutes": record["train_seconds"] / 60,
+                "updates": done.updates,
+                "bytes": record["bytes"],
+                "train_bpb": done.train_bpb,
+                "valid_bpb": done.valid_bpb,
+            }
+        )
+        if record["slices"] == job.slices:
+            record["status"] = "finished"
+        write_json(self.folder / "run.json", record)
+
+    @property
+    def best_valid_bpb(self) -> Optional[float]:
+        """The best validation, None for a run without one."""
+        return min((point["valid_bpb"] for point in self.record["points"]), default=None)
+
+    def drop_optimizer_state(self) -> None:
+        """Of a finished run only the best checkpoint is needed."""
+        last = self.folder / "checkpoints" / "checkpoint_last.pt"
+        if self.finished and self.checkpoint.exists() and last.exists():
+            os.remove(last)

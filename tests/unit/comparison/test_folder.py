@@ -1,0 +1,64 @@
+import pytest
+from comparison.folder import claim, describe_data
+from comparison.presets import choose
+
+from fairseq_sharnn.errors import UsageError
+from tests.conftest import write_corpus
+
+CONFIGURATION = {"script": "x", "preset": choose("cpu").identity(), "data": {"train": {"bytes": 3}}}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_folder_is_made_and_gone_on_in(tmp_path):
+    out = tmp_path / "a" / "b"
+    claim(out, CONFIGURATION).close()
+    before = contents(out)
+    claim(out, CONFIGURATION).close()
+    assert contents(out) == before and "config.json" in before
+
+
+def test_another_configuration_is_refused_and_nothing_overwritten(tmp_path):
+    claim(tmp_path, CONFIGURATION).close()
+    before = contents(tmp_path)
+    other = {**CONFIGURATION, "preset": choose("cpu", minutes=7).identity()}
+    with pytest.raises(UsageError, match=r"another configuration \(preset budget minutes: 6 there, 7 asked for\)"):
+        claim(tmp_path, other)
+    with pytest.raises(UsageError, match=r"\(data train bytes: 3 there, 4 asked for\)"):
+        claim(tmp_path, {**CONFIGURATION, "data": {"train": {"bytes": 4}}})
+    assert contents(tmp_path) == before
+
+
+def test_what_is_no_comparison_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="holds something else than a comparison"):
+        claim(tmp_path, CONFIGURATION)
+    with pytest.raises(UsageError, match=r"thesis.txt is a file: name a folder"):
+        claim(tmp_path / "thesis.txt", CONFIGURATION)
+    assert list(contents(tmp_path)) == ["thesis.txt"]
+
+
+def test_one_at_a_time(tmp_path):
+    lock = claim(tmp_path, CONFIGURATION)
+    with pytest.raises(UsageError, match="is being worked in by another process"):
+        claim(tmp_path, CONFIGURATION)
+    lock.close()
+    claim(tmp_path, CONFIGURATION).close()
+
+
+def test_data_is_described_or_refused(tmp_path):
+    folder = write_corpus(tmp_path / "data", 2000, 100, 150)
+    found = describe_data(str(folder))
+    assert [found[split]["bytes"] for split in ("train", "valid", "test")] == [2000, 100, 150]
+    assert len({values["sha256"] for values in found.values()}) == 3
+    (folder / "valid").write_bytes(b"")
+    with pytest.raises(UsageError, match="valid is empty"):
+        describe_data(str(folder))
+    (folder / "test").unlink()
+    (folder / "valid").write_bytes(b"x")
+    with pytest.raises(UsageError, match="has no file named test"):
+        describe_data(str(folder))
+    with pytest.raises(UsageError, match=r"DATA folder .* does not exist"):
+        describe_data(str(tmp_path / "gone"))

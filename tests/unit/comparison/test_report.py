@@ -1,0 +1,168 @@
+"""From canned records to results, tables and plots."""
+
+import csv
+import io
+
+import pytest
+from comparison import plots, report, results
+from comparison.report import headline, number, render
+from comparison.results import spread, summarise
+
+
+def evaluation(mode, bpb, seconds=10.0):
+    return {
+        "mode": mode,
+        "command": f"fairseq-eval-lm {mode}",
+        "reason": None,
+        "bpb": bpb,
+        "tokens": 1000,
+        "seconds": seconds,
+        "bytes_per_second": 1000 / seconds,
+        "peak_memory": 2**28,
+    }
+
+
+def run(name, seed, bpb, *evaluations, status="finished", reason=None, kind="run"):
+    points = [{"minutes": i, "updates": 10 * i, "bytes": 1e6 * i, "valid_bpb": bpb + 1 / i} for i in (1, 2, 3)]
+    return {
+        "kind": kind,
+        "contestant": name,
+        "seed": seed,
+        "trial": "lr 0.1",
+        "budget": "3 minutes",
+        "parameters": 1000,
+        "status": status,
+        "reason": reason,
+        "points": points,
+        "train_seconds": 180.0,
+        "updates": 30,
+        "bytes": 3e6,
+        "peak_memory": 2**29,
+        "commands": [f"fairseq-train {name}"],
+        "bytes_per_second": 3e6 / 180,
+        "valid_bpb": bpb,
+        "evaluations": list(evaluations),
+        "generation": {"reason": None, "bytes_per_second": {"1000": 500.0, "4000": 400.0}},
+        "test_bpb": min((item["bpb"] for item in evaluations), default=None),
+    }
+
+
+def canned(sha=2.0, transformer=2.5, failed=False):
+    runs = [run("sha_rnn", seed, sha, evaluation("streaming", sha + seed / 100)) for seed in (1, 2, 3)]
+    runs += [
+        run(
+            "wide",
+            seed,
+            transformer,
+            evaluation("blocks", transformer + 0.1, 4.0),
+            evaluation("window-64", transformer, 9),
+        )
+        for seed in (1, 2)
+    ]
+    if failed:
+        runs.append(run("wide", 3, 9.0, status="failed", reason="RuntimeError: no luck"))
+    summaries = [
+        summarise(name, title, family, [item for item in runs if item["contestant"] == name], context)
+        for name, title, family, context in (
+            ("sha_rnn", "SHA-RNN", "sha_rnn", None),
+            ("wide", "Wide Transformer", "transformer", 64),
+        )
+    ]
+    return {
+        "title": "A comparison",
+        "complete": [],
+        "command": "scripts/compare_transformer.py data",
+        "data": {name: {"bytes": 1000, "sha256": "ab" * 32} for name in ("train", "valid", "test")},
+        "machine": {"cores": "2"},
+        "prompts": (1000, 4000),
+        "summaries": summaries,
+        "trials": [{**run("wide", 1, 3.0, kind="trial"), "options": "lr 0.1, linear", "chosen": True}],
+        "runs": runs,
+        "long": [run("sha_rnn", 1, 1.5, evaluation("streaming", 1.5), kind="long")],
+        "context": None,
+        **{key: key for key in ("budget_line", "evaluation_line", "speed_line", "tuning_line")},
+        "notes": ["a note"],
+    }
+
+
+def test_mean_and_spread_over_seeds():
+    assert spread([1.0, None, 3.0]) == {"mean": 2.0, "deviation": pytest.approx(2**0.5), "count": 2}
+    assert spread([None]) is None and spread([5.0])["deviation"] == 0.0
+    assert number(spread([1.0, 3.0]), 2) == "2.00 ± 1.41" and number(None) == "–"
+    (ours, theirs) = canned()["summaries"]
+    assert ours["test_bpb"]["mean"] == pytest.approx(2.02) and ours["seeds"] == 3
+    assert theirs["test_bpb"]["mean"] == 2.5 and theirs["test"]["blocks"]["mean"] == 2.6
+    assert theirs["eval_seconds"]["mean"] == 4.0 and theirs["window_seconds"]["mean"] == 9.0
+
+
+def test_whoever_is_ahead_stands_first():
+    assert "0.4800 bits per byte ahead of the best fairseq Transformer" in headline(canned()["summaries"])[0]
+    lost = headline(canned(sha=3.0)["summaries"])
+    assert "0.5200 bits per byte behind the best fairseq Transformer" in lost[0]
+    assert lost[2].index("fairseq Transformer") < lost[2].index("SHA-RNN")
+    assert "within two deviations" in headline(canned(sha=2.47)["summaries"])[0]
+
+
+def test_the_report_has_every_figure():
+    text = render(canned(failed=True), ["valid-minutes"])
+    for expected in (
+        "| SHA-RNN | 1,000 | 2.0000 ± 0.0000 | 2.0200 ± 0.0100 | – | 3.00 ± 0.00 | 30 ± 0 | 3.00 ± 0.00 |",
+        "2.6000 ± 0.0000 | 2.5000 ± 0.0000 (w 64)",
+        "failed: seed 3: RuntimeError: no luck",
+        "| SHA-RNN | 16,667 ± 0 | 512 ± 0 | 100 ± 0 | 10.0 ± 0.0 | – | 500 | 400 |",
+        "| Wide Transformer | lr 0.1, linear | 3.0000 | 30 | **chosen** |",
+        "| SHA-RNN | 3 minutes | 1.5000 | streaming 1.5000 | 3.00 | 3.0 |",
+        "![Validation against training time, mean over seeds](plots/valid-minutes.png)",
+        "    fairseq-train wide",
+        "    fairseq-eval-lm window-64",
+    ):
+        assert expected in text, expected
+    assert "valid-bytes" not in text
+
+
+def test_context_lengths_are_a_table():
+    found = canned()
+    lengths = [{"context": 256, **evaluation("context-256", 2.2)}, {"context": 512, "reason": "out of memory"}]
+    found["context"] = {"title": "Base", "trained_with": 1024, "lengths": lengths}
+    text = render(found, [])
+    assert "| 256 | 2.2000 | 10.0 | 100 | 256 |" in text and "| 512 | failed: out of memory" in text
+
+
+def test_a_row_for_each_run_in_the_table_of_values():
+    rows = list(csv.DictReader(io.StringIO(results.to_csv(canned(failed=True)))))
+    assert len(rows) == 1 + 6 + 1
+    assert rows[1]["contestant"] == "sha_rnn" and rows[1]["test_streaming"] == "2.01" and rows[1]["test_blocks"] == ""
+    assert [row["reason"] for row in rows if row["status"] == "failed"] == ["RuntimeError: no luck"]
+
+
+def test_plots_are_drawn_of_what_there_is(tmp_path):
+    pytest.importorskip("matplotlib")
+    found = canned()
+    found["trust"] = {"LAMB": [{"update": n, "trust": {"a.lstm.weight_hh_l0": 1 / n, "embed": 0.5}} for n in (1, 2)]}
+    names = plots.draw_all(tmp_path, found)
+    assert set(names) == set(report.PLOTS) - {"context-length"}
+    for name in names:
+        assert (tmp_path / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "</svg>" in (tmp_path / "plots" / f"{name}.svg").read_text()
+
+
+def test_curves_are_means_over_seeds():
+    runs = [run("sha_rnn", 1, 2.0), run("sha_rnn", 2, 3.0)]
+    ((title, across, up),) = plots.curves(runs, {"sha_rnn": "SHA-RNN", "gone": "Gone"}, "bytes", 1e-6)
+    assert (title, across, up) == ("SHA-RNN", [1.0, 2.0, 3.0], [3.5, 3.0, pytest.approx(2.5 + 1 / 3)])
+
+
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("decoder.network.embed.weight", "embedding"),
+        ("decoder.network.blocks.0.lstm.weight_ih_l0", "LSTM weights"),
+        ("decoder.network.blocks.2.attention.value.gate", "static vectors"),
+        ("decoder.network.blocks.2.attention.value.expand.weight", "static vectors' networks"),
+        ("decoder.network.blocks.2.attention.query.weight", "attention query"),
+        ("decoder.network.blocks.2.attention.ln_query.weight", "LayerNorms"),
+        ("decoder.network.blocks.2.boom.expand.weight", "Boom"),
+    ],
+)
+def test_tensors_by_kind(name, kind):
+    assert plots.kind_of_tensor(name) == kind

@@ -1,0 +1,170 @@
+"""Slices, budgets and what survives a kill, with fairseq-train replaced by something that writes its log."""
+
+import json
+
+import pytest
+import torch
+from comparison.contestants import contestants
+from comparison.presets import Budget, choose
+from comparison.processes import Ended
+from comparison.sizes import Size
+from comparison.training import Job, Run
+
+from fairseq_sharnn.errors import UsageError
+
+PRESET = choose("cpu")
+SHA, WIDE = (
+    next(item for item in contestants(PRESET) if item.name == name) for name in ("sha_rnn", "transformer_wide")
+)
+
+
+class FakeTraining:
+    """Trains at 10 updates a second, validates for 4 s, loses 0.5 s at each start; may fail."""
+
+    def __init__(self, folder):
+        self.folder, self.commands, self.updates, self.clock, self.code = folder, [], 0, 0.0, 0
+
+    def run(self, command, log):
+        self.commands.append(command)
+        options = dict(zip(command, command[1:]))
+        log.parent.mkdir(parents=True, exist_ok=True)
+        if self.code:
+            log.write_text("1.0 RuntimeError: no luck\n")
+            return Ended(self.code, 5, 1.0)
+        if "--max-update" in options:
+            made = int(options["--max-update"]) - self.updates
+        else:
+            made = round((float(options["--stop-time-hours"]) * 3600 - self.clock - 0.5) * 10)
+        self.updates += made
+        self.clock += 0.5 + made / 10 + 4
+        log.write_text(
+            "100.0 x | Start iterating over samples\n"
+            f'{100 + made / 10} x | begin validation on "valid" subset\n'
+            f'{104 + made / 10} x | valid | {{"valid_bpb": "3.0", "valid_num_updates": "{self.updates}"}}\n'
+        )
+        self.save()
+        return Ended(0, 1000 + len(self.commands), 9.0)
+
+    def save(self):
+        checkpoints = self.folder / "checkpoints"
+        checkpoints.mkdir(exist_ok=True)
+        state = {
+            "optimizer_history": [{"num_updates": self.updates, "optimizer_name": "x", "lr_scheduler_state": {}}],
+            "extra_state": {"previous_training_time": self.clock, "train_iterator": {"epoch": 1}},
+            "last_optimizer_state": None,
+            "args": None,
+            "cfg": None,
+            "model": {},
+        }
+        torch.save(state, checkpoints / "checkpoint_last.pt")
+
+
+def make(folder, contestant=SHA, budget=None, slices=4, kind="run", rate=10.0):
+    processes = FakeTraining(folder)
+    size = Size(("--decoder-embed-dim", "16", "--boom-dim", "64"), 1234)
+    job = Job(kind, contestant, size, contestant.trials[0], budget or Budget(minutes=2), slices, 3, rate)
+    return Run(folder, folder / "data", PRESET, job, processes), processes
+
+
+def value(command, option):
+    return command[command.index(option) + 1]
+
+
+def test_slices_come_to_the_budget_without_validation_and_start_up(tmp_path):
+    run, processes = make(tmp_path / "run")
+    while not run.finished:
+        run.advance()
+    record = run.record
+    assert len(processes.commands) == record["slices"] == len(record["points"]) == 4
+    assert record["train_seconds"] == pytest.approx(120, abs=1.1)
+    assert [point["minutes"] for point in record["points"]] == pytest.approx([0.5, 1, 1.5, 2], abs=0.02)
+    assert record["valid_seconds"] == pytest.approx(16)
+    assert record["updates"] == pytest.approx(1200, abs=11)
+    assert record["peak_memory"] == 1004 and run.best_valid_bpb == 3.0
+    assert "--max-update" not in processes.commands[0] and "--no-bptt-jitter" not in processes.commands[0]
+
+
+def test_a_falling_schedule_ends_where_the_speed_so_far_leads(tmp_path):
+    run, processes = make(tmp_path / "run", rate=7.0)
+    run.advance()
+    run.advance()
+    totals = [int(value(command, "--total-num-update")) for command in processes.commands]
+    assert totals[0] == 7 * 120 and totals[1] == pytest.approx(1200, abs=2)
+
+
+def test_updates_mean_the_same_bytes_for_all(tmp_path):
+    commands = []
+    for contestant in (SHA, WIDE):
+        run, processes = make(tmp_path / contestant.name, contestant, Budget(updates=10), slices=3)
+        while not run.finished:
+            run.advance()
+        assert [value(command, "--max-update") for command in processes.commands] == ["3", "6", "10"]
+        commands.append(processes.commands[0])
+    read = [int(value(item, "--tokens-per-sample")) * int(value(item, "--batch-size")) for item in commands]
+    assert read[0] == read[1] and "--no-bptt-jitter" in commands[0] and "--no-bptt-jitter" not in commands[1]
+
+
+def test_a_run_goes_on_where_its_record_ends(tmp_path):
+    run, processes = make(tmp_path / "run")
+    run.advance()
+    again, _ = make(tmp_path / "run")
+    again.processes = processes
+    assert again.record == run.record and again.remaining_slices == 3
+    again.advance()
+    assert len(processes.commands) == 2 and again.record["points"][1]["updates"] > run.record["points"][0]["updates"]
+
+
+def test_killed_between_checkpoint_and_record(tmp_path):
+    """The slice is there: it is taken over, not trained again."""
+    run, processes = make(tmp_path / "run")
+    run.advance()
+    before = (tmp_path / "run" / "run.json").read_text()
+    run.advance()
+    (tmp_path / "run" / "run.json").write_text(before)
+    again, _ = make(tmp_path / "run")
+    again.processes = processes
+    again.advance()
+    assert len(processes.commands) == 2
+    assert again.record["points"] == run.record["points"]
+
+
+def test_killed_in_the_first_slice_begins_afresh(tmp_path):
+    folder = tmp_path / "run"
+    run, processes = make(folder)
+    run.advance()
+    (folder / "run.json").unlink()
+    (folder / "slice-1.log").write_text("1.0 cut short")
+    (folder / "trust.jsonl").write_text("{}")
+    processes.updates, processes.clock = 0, 0.0
+    again, _ = make(folder)
+    again.processes = processes
+    again.advance()
+    assert value(processes.commands[1], "--stop-time-hours") == value(processes.commands[0], "--stop-time-hours")
+    assert not (folder / "trust.jsonl").exists()
+
+
+def test_a_lost_checkpoint_is_not_passed_over(tmp_path):
+    run, _ = make(tmp_path / "run")
+    run.advance()
+    (tmp_path / "run" / "checkpoints" / "checkpoint_last.pt").unlink()
+    with pytest.raises(UsageError, match="has lost its checkpoint: delete"):
+        run.advance()
+
+
+def test_a_failure_is_recorded_with_its_reason(tmp_path):
+    run, processes = make(tmp_path / "run")
+    processes.code = 1
+    run.advance()
+    kept = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run.failed and run.remaining_slices == 0
+    assert (kept["status"], kept["reason"]) == ("failed", "RuntimeError: no luck")
+    assert make(tmp_path / "run")[0].finished
+
+
+def test_trials_keep_no_checkpoint_and_only_counting_runs_log_trust(tmp_path):
+    run, _ = make(tmp_path / "trial", kind="trial", slices=1)
+    assert "--no-save" in run.command(1, 0.0) and "--trust-log" not in run.command(1, 0.0)
+    run, _ = make(tmp_path / "run")
+    assert "--no-save" not in run.command(1, 0.0) and "--trust-log" in run.command(1, 0.0)
+    run, _ = make(tmp_path / "wide", WIDE)
+    assert "--trust-log" not in run.command(1, 0.0)
