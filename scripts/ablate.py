@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from comparison import command_line
 from comparison.context import measure_context
 from comparison.experiment import Experiment
-from comparison.variants import ADAM_TRIALS, BASE, variants
+from comparison.trials import trials_of
+from comparison.variants import BASE, variants
 
 from fairseq_sharnn.optim.trust_log import read_trust_log
 
@@ -48,7 +49,7 @@ def about(experiment: Experiment) -> Dict[str, Any]:
     """What the report says beside the figures."""
     preset = experiment.preset
     trials = preset.trials
-    adam = "; ".join(str(trial) for trial in ADAM_TRIALS[:trials])
+    adam = "; ".join(str(trial) for trial in trials_of(preset, "adam"))
     return {
         "title": f"SHA-RNN, one factor at a time: preset {preset.name}",
         "budget_line": command_line.describe_budget(preset),

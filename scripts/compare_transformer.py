@@ -43,7 +43,7 @@ def about(experiment: Experiment) -> Dict[str, Any]:
         "tuning_line": (
             f"{trials} trials of {preset.trial} for each contestant, seed 1; the best by validation was chosen. SHA-RNN: "
             "minimum-trust LAMB, clipped at 0.25; the others: Adam, betas 0.9 and 0.98, decoupled weight decay 0.01, "
-            f"clipped at 1.0. Warm-up x1 is {preset.warmup} updates; a linear schedule falls to a twentieth of its lr."
+            "clipped at 1.0. A linear schedule falls to a twentieth of its lr by the end of the run."
         ),
         "notes": [
             "Parameters are counted in training, shared ones once: all within 3 % of "

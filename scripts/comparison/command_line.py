@@ -152,6 +152,6 @@ def describe_budget(preset: Preset) -> str:
     side = f"{preset.jobs} runs side by side, one thread each" if preset.jobs > 1 else "one run at a time"
     return (
         f"{what}; {preset.slices} slices that alternate between all runs, each ending with a validation; {side}. Every "
-        f"update reads about {per_update:,} bytes: SHA-RNN {preset.lanes} lanes of {preset.chunk}, the others windows of "
-        f"{preset.window}. The checkpoint with the best validation is tested."
+        f"update reads about {per_update:,} bytes: SHA-RNN {preset.lanes} lanes of {preset.chunk}, stateless models windows "
+        f"of {preset.window}. The checkpoint with the best validation is tested."
     )

@@ -5,48 +5,11 @@ from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
 from comparison.presets import Preset
+from comparison.trials import Trial, trials_of
 
 # The optimizer of each family, as its users set it: the paper's for SHA-RNN, Adam with decoupled decay for the others.
 LAMB = ("--optimizer", "lamb_min_trust", "--clip-norm", "0.25")
 ADAM = ("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--weight-decay", "0.01", "--clip-norm", "1.0")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One setting that tuning tries. warmup: in units of the preset's warm-up. schedule: constant, linear, inverse_sqrt."""
-
-    lr: float
-    schedule: str
-    warmup: float = 1.0
-
-    def __str__(self) -> str:
-        return f"lr {self.lr:g}, {self.schedule}, warm-up x{self.warmup:g}"
-
-    def options(self, warmup_updates: int, total_updates: int) -> Tuple[str, ...]:
-        """fairseq's options for it. A linear schedule falls to a twentieth at `total_updates`."""
-        warmup = max(1, round(self.warmup * warmup_updates))
-        common = ("--lr", f"{self.lr:g}", "--warmup-updates", str(warmup))
-        if self.schedule == "constant":
-            return ("--lr-scheduler", "fixed", *common)
-        if self.schedule == "inverse_sqrt":
-            return ("--lr-scheduler", "inverse_sqrt", *common)
-        total = max(total_updates, warmup + 1)
-        end = f"{self.lr / 20:g}"
-        return (
-            *("--lr-scheduler", "polynomial_decay", *common),
-            *("--total-num-update", str(total), "--end-learning-rate", end),
-        )
-
-
-# In order of trust: a preset with fewer trials takes the first ones. Every family has the same number.
-SHA_RNN_TRIALS = (Trial(4e-3, "linear"), Trial(8e-3, "linear"), Trial(4e-3, "constant"), Trial(2e-3, "constant"))
-TRANSFORMER_TRIALS = (
-    Trial(4e-3, "linear"),
-    Trial(2e-3, "linear"),
-    Trial(8e-3, "linear", 2.0),
-    Trial(4e-3, "inverse_sqrt", 2.0),
-)
-LSTM_TRIALS = (Trial(8e-3, "linear"), Trial(4e-3, "linear"), Trial(16e-3, "linear", 2.0), Trial(4e-3, "constant"))
 
 
 @dataclass(frozen=True)
@@ -86,7 +49,7 @@ def sha_rnn(name: str, title: str, preset: Preset, *arguments: str, **changes) -
         "width": ("--decoder-embed-dim",),
         "inner": "--boom-dim",
         "optimizer": LAMB,
-        "trials": SHA_RNN_TRIALS[: preset.trials],
+        "trials": trials_of(preset, "sha_rnn"),
     }
     return Contestant(name, title, **{**values, **changes})
 
@@ -106,7 +69,7 @@ def transformer(name: str, title: str, preset: Preset, layers: int, *arguments: 
         width=("--decoder-embed-dim", "--decoder-input-dim", "--decoder-output-dim"),
         inner="--decoder-ffn-embed-dim",
         optimizer=ADAM,
-        trials=TRANSFORMER_TRIALS[: preset.trials],
+        trials=trials_of(preset, "transformer"),
         step=8 if preset.parameters < 5_000_000 else 16,
     )
 
@@ -124,7 +87,7 @@ def lstm(preset: Preset) -> Contestant:
         width=("--decoder-embed-dim", "--decoder-hidden-size", "--decoder-out-embed-dim"),
         inner=None,
         optimizer=ADAM,
-        trials=LSTM_TRIALS[: preset.trials],
+        trials=trials_of(preset, "lstm"),
         step=1,
     )
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from comparison.contestants import Contestant, Trial
+from comparison.contestants import Contestant
 from comparison.evaluation import evaluate, fit_context, streaming_options, window_options
 from comparison.generation import generation_speed
 from comparison.plan import Plan
@@ -15,6 +15,7 @@ from comparison.progress import Progress
 from comparison.sizes import Size, find_sizes
 from comparison.storage import read_json, write_json
 from comparison.training import Job, Run
+from comparison.trials import Trial
 from fairseq_sharnn.errors import UsageError
 
 _PROBE_UPDATES = 16

@@ -26,9 +26,10 @@ class Preset:
     """Settings of a comparison.
 
     parameters: the count all contestants are brought to. budget, trial: of a run and of a tuning trial. trials: their
-    number, for each contestant alike. slices: parts a run is cut into, one validation after each. lanes, chunk, context:
-    SHA-RNN's B, T and C in training. window: bytes in a stateless model's training window. Both read lanes · chunk bytes
-    an update. eval_chunk: SHA-RNN's T in evaluation. generated: bytes sampled to time generation. layers: by shape.
+    number, for each contestant alike, out of those in trials.py under `tuning`. slices: parts a run is cut into, one
+    validation after each. lanes, chunk, context: SHA-RNN's B, T and C in training. window: bytes in a stateless model's
+    training window. Both read lanes · chunk bytes an update. eval_chunk: SHA-RNN's T in evaluation. generated: bytes sampled
+    to time generation. layers: by shape.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Preset:
     context: int
     window: int
     layers: Dict[str, int]
-    warmup: int
+    tuning: str
     dropout: float
     device: Tuple[str, ...]
     jobs: int
@@ -79,7 +80,7 @@ PRESETS = {
             context=128,
             window=64,
             layers={"sha_rnn": 2, "deep": 3, "wide": 1, "gpt": 2, "lstm": 1},
-            warmup=2,
+            tuning="small",
             dropout=0.0,
             device=("--cpu",),
             jobs=2,
@@ -93,16 +94,16 @@ PRESETS = {
             name="cpu",
             parameters=880_000,
             budget=Budget(minutes=6),
-            trial=Budget(minutes=0.75),
-            trials=4,
-            slices=4,
+            trial=Budget(minutes=1),
+            trials=3,
+            slices=3,
             seeds=(1, 2, 3),
             lanes=16,
             chunk=64,
             context=1024,
             window=256,
             layers=SMALL_LAYERS,
-            warmup=50,
+            tuning="small",
             dropout=0.0,
             device=("--cpu",),
             jobs=2,
@@ -120,7 +121,7 @@ PRESETS = {
             context=5000,
             window=1024,
             layers=PAPER_LAYERS,
-            warmup=100,
+            tuning="brief",
             dropout=0.1,
             device=("--fp16",),
             jobs=1,
@@ -139,7 +140,7 @@ PRESETS = {
             context=5000,
             window=1024,
             layers=PAPER_LAYERS,
-            warmup=800,
+            tuning="large",
             dropout=0.1,
             device=("--fp16",),
             jobs=1,

@@ -23,6 +23,9 @@ def number(value: Optional[Dict], digits: int = 0, scale: float = 1.0) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> List[str]:
+    """A table in Markdown, without columns that have nothing to say in any row."""
+    kept = [column for column in range(len(header)) if any(row[column] not in ("–", "") for row in rows)]
+    header, rows = [header[column] for column in kept], [[row[column] for column in kept] for row in rows]
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     return lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows] + [""]
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
-from comparison.contestants import Contestant, Trial
+from comparison.contestants import Contestant
 from comparison.logs import SliceLog, read_slice
 from comparison.presets import Budget, Preset
 from comparison.processes import USER_DIR, Processes, fairseq, reason_of_failure, shown
 from comparison.sizes import Size
 from comparison.storage import read_json, write_json
+from comparison.trials import Trial
 from fairseq_sharnn.errors import UsageError
 
 NEVER = "1000000"  # epochs
@@ -117,7 +118,7 @@ class Run:
             *job.contestant.arguments,
             *job.size.options,
             *job.contestant.optimizer,
-            *job.trial.options(preset.warmup, self._total_updates()),
+            *job.trial.options(self._total_updates()),
             *("--tokens-per-sample", str(length), "--batch-size", str(lanes)),
             *("--batch-size-valid", str(preset.eval_lanes * 2 if streaming else 16)),
             *("--seed", str(job.seed), *preset.device, "--num-workers", "0"),

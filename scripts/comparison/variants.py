@@ -2,13 +2,11 @@
 
 from typing import List
 
-from comparison.contestants import ADAM, SHA_RNN_TRIALS, Contestant, Trial, sha_rnn
+from comparison.contestants import ADAM, Contestant, sha_rnn
 from comparison.presets import Preset
+from comparison.trials import trials_of
 
 BASE = "base"
-
-# Adam's steps are not scaled by the weights' norm: it needs rates of its own.
-ADAM_TRIALS = (Trial(2e-3, "linear"), Trial(4e-3, "linear"), Trial(1e-3, "linear"), Trial(2e-3, "constant"))
 
 
 def widths(preset: Preset) -> int:
@@ -31,9 +29,9 @@ def variants(preset: Preset) -> List[Contestant]:
 
     def lamb(min_trust: str) -> dict:
         optimizer = ("--optimizer", "lamb_min_trust", "--min-trust", min_trust, "--clip-norm", "0.25")
-        return {"optimizer": optimizer, "trials": SHA_RNN_TRIALS[: preset.trials]}
+        return {"optimizer": optimizer, "trials": trials_of(preset, "sha_rnn")}
 
-    adam = {"optimizer": ADAM, "trials": ADAM_TRIALS[: preset.trials]}
+    adam = {"optimizer": ADAM, "trials": trials_of(preset, "adam")}
     found = [
         variant("base", BASE, "base: one head, second-to-last layer"),
         variant("heads", "no_head", "no head", "--attention-layers", "none"),

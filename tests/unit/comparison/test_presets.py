@@ -1,7 +1,8 @@
 import pytest
-from comparison.contestants import Trial, contestants
+from comparison.contestants import contestants
 from comparison.plan import Plan
 from comparison.presets import PRESETS, Budget, choose, parse_seeds
+from comparison.trials import TRIALS, Trial
 
 from fairseq_sharnn.errors import UsageError
 
@@ -50,6 +51,7 @@ def test_every_contestant_gets_the_same_number_of_trials_and_bytes(preset):
     found = contestants(preset)
     assert len(found) == 7
     assert {len(contestant.trials) for contestant in found} == {preset.trials}
+    assert min(len(trials) for trials in TRIALS[preset.tuning].values()) >= preset.trials
     assert preset.lanes * preset.chunk % preset.window == 0
 
 
@@ -68,13 +70,15 @@ def test_the_plan_counts_every_run():
 
 
 def test_a_trial_becomes_fairseqs_options():
-    options = Trial(4e-3, "linear", 2.0).options(warmup_updates=50, total_updates=1000)
+    options = Trial(4e-3, "linear", 0.25).options(total_updates=1000)
     assert dict(zip(options[::2], options[1::2])) == {
         "--lr-scheduler": "polynomial_decay",
         "--lr": "0.004",
-        "--warmup-updates": "100",
+        "--warmup-updates": "250",
         "--total-num-update": "1000",
         "--end-learning-rate": "0.0002",
     }
-    assert Trial(1e-3, "constant").options(50, 1000)[:2] == ("--lr-scheduler", "fixed")
-    assert Trial(1e-3, "linear").options(50, 3)[-3] == "51"  # a schedule must end behind its warm-up
+    assert Trial(1e-3, "constant", 800).options(1000)[-1] == "800"
+    assert Trial(1e-3, "constant", 0.1).options(3)[:2] == ("--lr-scheduler", "fixed")
+    assert Trial(1e-3, "inverse_sqrt", 0.1).options(1000)[1] == "inverse_sqrt"
+    assert Trial(1e-3, "linear", 50).options(3)[-3] == "51"  # a schedule must end behind its warm-up

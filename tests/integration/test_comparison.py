@@ -1,0 +1,205 @@
+"""compare_transformer.py and ablate.py as a user starts them: the smoke preset, a kill, a second call, bad input."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import ROOT, run_command, write_corpus
+from tests.integration.test_bad_input import digests
+
+SEVEN = (
+    *("sha_rnn", "sha_rnn_no_head", "sha_rnn_full", "transformer_deep", "transformer_wide", "transformer_gpt"),
+    "lstm_lm",
+)
+
+
+def script(name, *arguments, timeout=900):
+    return run_command(sys.executable, ROOT / "scripts" / name, *arguments, timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("comparison") / "data", 20000, 1500, 4200)
+
+
+@pytest.fixture(scope="module")
+def compared(data, tmp_path_factory):
+    """The smoke preset, run once: its folder and what it printed."""
+    out = tmp_path_factory.mktemp("compared") / "smoke"
+    finished = script("compare_transformer.py", data, "--out", out, "--preset", "smoke")
+    assert finished.code == 0, finished.output[-3000:]
+    return out, finished
+
+
+def test_every_contestant_has_every_figure(compared):
+    out, finished = compared
+    results = json.loads((out / "results.json").read_text())
+    assert [item["name"] for item in results["summaries"]] == list(SEVEN)
+    for item in results["summaries"]:
+        assert item["failed"] == [] and item["seeds"] == 1
+        assert abs(item["parameters"] - 60_000) <= 1_800
+        assert item["updates"]["mean"] == 8 and item["bytes"]["mean"] == pytest.approx(8 * 128, rel=0.02)
+        for figure in ("train_bytes_per_second", "peak_memory", "valid_bpb", "test_bpb", "eval_bytes_per_second"):
+            assert item[figure]["mean"] > 0, (item["name"], figure)
+        assert set(item["generation"]) == {"1000", "4000"} and min(item["generation"].values()) > 0
+        assert 4 < item["test_bpb"]["mean"] < 9
+        assert f"  {item['name']}: {item['parameters']:,} parameters" in finished.output
+    for run in results["runs"]:
+        assert [point["updates"] for point in run["points"]] == [4, 8]
+        assert {item["tokens"] for item in run["evaluations"]} == {4200}  # each byte once, whichever way
+        assert len(run["commands"]) == 2 and run["commands"][0].startswith("fairseq-train ")
+    assert len(results["trials"]) == 7 and all(trial["chosen"] for trial in results["trials"])
+    assert re.search(r"comparison: 7 models x 1 seeds x 8 updates, 7 trials .* about \d+ (s|min)", finished.output)
+
+
+def test_files_that_are_made(compared):
+    out, _ = compared
+    rows = list(csv.DictReader((out / "results.csv").open()))
+    assert [row["contestant"] for row in rows if row["kind"] == "run"] == list(SEVEN)
+    text = (out / "REPORT.md").read_text()
+    plots = re.findall(r"!\[.*?\]\((plots/.*?\.png)\)", text)
+    assert len(plots) == 4
+    for plot in plots:
+        assert (out / plot).exists() and (out / plot).with_suffix(".svg").exists()
+    assert "Not complete yet" not in text and "Transformer-XL" in text and "fairseq-eval-lm" in text
+    assert not list(out.rglob("*.tmp")) and not list(out.rglob("checkpoint_last.pt"))
+
+
+def test_a_second_call_repeats_nothing(compared, data):
+    out, _ = compared
+    records = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".log", ".pt")}
+    assert len(records) > 40
+    before = json.loads((out / "results.json").read_text())
+    finished = script("compare_transformer.py", data, "--out", out, "--preset", "smoke")
+    assert finished.code == 0, finished.output[-3000:]
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".log", ".pt")} == records
+    after = json.loads((out / "results.json").read_text())
+    assert after["runs"] == before["runs"] and after["summaries"] == before["summaries"]
+
+
+def test_a_folder_of_another_configuration_is_left_alone(compared, data):
+    out, _ = compared
+    before = digests(out)
+    finished = script("compare_transformer.py", data, "--out", out, "--preset", "smoke", "--updates", 9)
+    assert finished.code == 1
+    assert finished.line("error: ").endswith(
+        f"--out {out} belongs to another configuration (preset budget updates: 8 there, 9 asked for): name a new folder, "
+        "or give the options it was made with"
+    )
+    finished = script("ablate.py", data, "--out", out, "--preset", "smoke")
+    assert finished.code == 1 and "(script: compare_transformer.py there, ablate.py asked for)" in finished.output
+    assert digests(out) == before
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--preset", "tiny"), "--preset tiny is not one of smoke, cpu, gpu, paper"),
+        (("--preset", "smoke", "--updates", "0"), "--updates must be above 0, but it is 0"),
+        (("--preset", "smoke", "--parameters", "500"), "--parameters 500: sha_rnn comes no nearer than"),
+        (
+            ("--preset", "cpu", "--minutes", "0.0001", "--only", "lstm_lm"),
+            "--minutes 0.0001 is too small for one valid",
+        ),
+        (("--preset", "smoke", "--only", "rnn"), "--only rnn is not one of sha_rnn, "),
+    ],
+)
+def test_bad_input_is_one_line(data, tmp_path, options, message):
+    finished = script("compare_transformer.py", data, "--out", tmp_path / "out", *options)
+    assert finished.code == 1 and "Traceback" not in finished.output, finished.output[-2000:]
+    (error,) = [line for line in finished.output.splitlines() if line.startswith("error: ")]
+    assert error.startswith(f"error: {message}")
+
+
+def test_data_without_splits_is_one_line(tmp_path, data):
+    finished = script("compare_transformer.py", tmp_path / "gone", "--out", tmp_path / "out", "--preset", "smoke")
+    assert finished.code == 1 and finished.line("error: ").startswith(
+        f"error: DATA folder {tmp_path / 'gone'} does not"
+    )
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "train").write_bytes(b"abc")
+    finished = script("ablate.py", tmp_path / "half", "--out", tmp_path / "out", "--preset", "smoke")
+    assert finished.code == 1 and "has no file named valid" in finished.line("error: ")
+    assert not (tmp_path / "out").exists()
+
+
+def some_ablations(data, out):
+    chosen = "base,lamb,adam,plain_vectors,full_feed_forward"
+    return (data, "--out", out, "--preset", "smoke", "--only", chosen)
+
+
+def wait_for(condition, seconds=240):
+    end = time.time() + seconds
+    while not condition():
+        assert time.time() < end, "it does not come"
+        time.sleep(0.1)
+
+
+def processes_of(folder):
+    """Processes whose command line names the folder."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                words = open(f"/proc/{entry}/cmdline", "rb").read().decode("utf-8", "replace")
+            except OSError:
+                continue
+            if str(folder) in words and int(entry) != os.getpid():
+                found.append(words)
+    return found
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_ablations_go_on_after_kill_and_after_ctrl_c(data, tmp_path):
+    out = tmp_path / "ablations"
+    command = [sys.executable, str(ROOT / "scripts" / "ablate.py"), *map(str, some_ablations(data, out))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    for number, (moment, sent) in enumerate((("trials/lamb-1", signal.SIGKILL), ("runs/adam-seed1", signal.SIGINT))):
+        with open(tmp_path / f"output-{number}", "w") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+            wait_for(
+                lambda moment=moment, process=process: (
+                    (out / moment / "slice-1.log").exists() or process.poll() is not None
+                )
+            )
+            assert process.poll() is None, (tmp_path / f"output-{number}").read_text()
+            process.send_signal(sent)
+            process.wait(60)
+        wait_for(lambda: not processes_of(out), 30)
+    assert "error: interrupted; what is finished stays" in (tmp_path / "output-1").read_text()
+    assert process.returncode == 1
+    finished_before = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/run.json")}
+    assert len(finished_before) == 3
+
+    finished = script("ablate.py", *some_ablations(data, out))
+    assert finished.code == 0, finished.output[-3000:]
+    assert {path: path.stat().st_mtime_ns for path in out.glob("trials/*/run.json")} == finished_before
+    results = json.loads((out / "results.json").read_text())
+    assert [item["name"] for item in results["summaries"]] == "base lamb adam plain_vectors full_feed_forward".split()
+    for run in results["runs"]:
+        assert (run["status"], [point["updates"] for point in run["points"]]) == ("finished", [4, 8])
+    assert [item["context"] for item in results["context"]["lengths"]] == [256, 512]
+    assert all(item["tokens"] == 4200 and item["peak_memory"] > 0 for item in results["context"]["lengths"])
+    assert [line["update"] for line in results["trust"]["plain LAMB (minimum trust 0)"]] == list(range(1, 9))
+    assert min(min(line["trust"].values()) for line in results["trust"]["plain LAMB (minimum trust 0)"]) < 0.25
+    text = (out / "REPORT.md").read_text()
+    assert "plots/trust-ratios.png" in text and "plots/context-length.png" in text
+
+
+def test_a_run_that_fails_is_a_row_that_says_so(tmp_path, data):
+    """A validation split with fewer bytes than lanes: SHA-RNN cannot validate on it, the LSTM can."""
+    odd = write_corpus(tmp_path / "data", 20000, 10, 4200)
+    out = tmp_path / "out"
+    finished = script("compare_transformer.py", odd, "--out", out, "--preset", "smoke", "--only", "sha_rnn,lstm_lm")
+    assert finished.code == 0, finished.output[-3000:]
+    ours, theirs = json.loads((out / "results.json").read_text())["summaries"]
+    assert ours["seeds"] == 0 and "fewer than the 16 lanes of --batch-size 16" in ours["failed"][0]
+    assert theirs["seeds"] == 1 and theirs["test_bpb"]["mean"] > 0
+    assert "**failed: seed 1:" in (out / "REPORT.md").read_text()
