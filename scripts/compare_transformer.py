@@ -38,7 +38,8 @@ def about(experiment: Experiment) -> Dict[str, Any]:
             "the time of scoring, as fairseq-eval-lm prints it. Generation, by the first seed's model: "
             f"{preset.generated} bytes, sampled one by one in one lane after the prompt has been read: SHA-RNN by "
             "`sample_bytes`, the others by fairseq's incremental decoding. A Transformer's positions end after "
-            f"{preset.window} bytes; it then reads the last {preset.window // 2} bytes again and goes on (a sliding window)."
+            f"{preset.window} bytes, so of a longer prompt it sees the last; where they end it reads the last "
+            f"{preset.window // 2} bytes again and goes on (a sliding window)."
         ),
         "tuning_line": (
             f"{trials} trials of {preset.trial} for each contestant, seed 1; the best by validation was chosen. SHA-RNN: "

@@ -2,3 +2,8 @@
 
 presets -> contestants, sizes -> tuning -> training -> evaluation, generation, context -> results -> report, plots.
 """
+
+import logging
+
+# Importing fairseq logs advice about a package for speech.
+logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import resource
+import signal
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
@@ -105,6 +106,7 @@ def run(
         write_text(out / "REPORT.md", report.render(found, drawn))
         return drawn
 
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         for name, size in experiment.find_sizes().items():
             say(f"  {name}: {size.parameters:,} parameters ({' '.join(size.options)})")
@@ -130,6 +132,10 @@ def run(
     say(f"comparison: done; {out / 'REPORT.md'}")
     for line in _result_lines(experiment):
         say(line)
+
+
+def _interrupt(*unused) -> None:
+    raise KeyboardInterrupt
 
 
 def _result_lines(experiment: Experiment) -> List[str]:

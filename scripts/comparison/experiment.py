@@ -1,5 +1,6 @@
 """A whole comparison: sizes, probes, tuning, runs, evaluation, each step once, and a report after every stage."""
 
+import math
 from pathlib import Path
 from statistics import mean
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
@@ -95,7 +96,7 @@ class Experiment:
             done = [
                 (run.best_valid_bpb, number, trial)
                 for number, (owner, trial, run) in enumerate(trials)
-                if owner is contestant and not run.failed and run.best_valid_bpb is not None
+                if owner is contestant and not run.failed and math.isfinite(run.best_valid_bpb or math.nan)
             ]
             self.chosen[contestant.name] = min(done)[2] if done else contestant.trials[0]
         for contestant in self.contestants:

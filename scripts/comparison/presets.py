@@ -18,7 +18,8 @@ class Budget:
         return None if self.minutes is None else self.minutes * 60
 
     def __str__(self) -> str:
-        return f"{self.minutes:g} minutes" if self.updates is None else f"{self.updates:,} updates"
+        number, unit = (self.minutes, "minute") if self.updates is None else (self.updates, "update")
+        return f"{number:,g} {unit}" + ("" if number == 1 else "s")
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,13 @@ def test_ablations_go_on_after_kill_and_after_ctrl_c(data, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     for number, (moment, sent) in enumerate((("trials/lamb-1", signal.SIGKILL), ("runs/adam-seed1", signal.SIGINT))):
         with open(tmp_path / f"output-{number}", "w") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+            process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # pytest may run where it is ignored
+            )
             wait_for(
                 lambda moment=moment, process=process: (
                     (out / moment / "slice-1.log").exists() or process.poll() is not None
