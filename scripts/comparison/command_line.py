@@ -13,7 +13,7 @@ from comparison.contestants import Contestant
 from comparison.experiment import Experiment
 from comparison.folder import claim, describe_data
 from comparison.presets import PRESETS, Preset, choose
-from comparison.processes import shown
+from comparison.processes import fairseq, shown
 from comparison.storage import write_text
 from fairseq_sharnn.errors import UsageError
 
@@ -84,6 +84,10 @@ def run(
     chosen = only(contestants_of(preset), args.only)
     splits = describe_data(args.data)
     plots.check_matplotlib()
+    if not Path(fairseq("train")).exists():
+        raise UsageError(
+            f"there is no fairseq-train beside {sys.executable}: use the Python that fairseq is installed in"
+        )
     out = Path(args.out)
     identity = {"script": script, "preset": preset.identity(), "data": splits}
     lock = claim(out, identity)
