@@ -54,14 +54,18 @@ class OverparameterizedVector(nn.Module):
 
 
 class PlainVector(nn.Module):
-    """A learned static vector without a network of its own, σ(g) [D]: as the gates on queries and keys have it."""
+    """A learned static vector without a network of its own: o = g [D].
+
+    It starts with the value that an over-parameterised one drawn in its place has, so that two models that differ in this
+    alone start as the same function. (At 0 attention would be silent at first, and LAMB's trust ratio without a norm.)
+    """
 
     def __init__(self, width: int):
         super().__init__()
-        self.gate = nn.Parameter(torch.zeros(width))  # g: [D]
+        self.gate = nn.Parameter(OverparameterizedVector(width)().detach().clone())  # g: [D]
 
     def forward(self) -> Tensor:
-        return torch.sigmoid(self.gate)
+        return self.gate
 
     def collapse(self) -> None:
         """Nothing to store: it is one vector already."""
