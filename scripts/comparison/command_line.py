@@ -5,16 +5,17 @@ import logging
 import resource
 import signal
 import sys
+import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from comparison import machine, plots, report, results
 from comparison.contestants import Contestant
 from comparison.experiment import Experiment
-from comparison.folder import claim, describe_data
+from comparison.folder import Claim, describe_data, write_text
 from comparison.presets import PRESETS, Preset, choose
 from comparison.processes import fairseq, shown
-from comparison.storage import write_text
+from comparison.progress import Steps, announcement, duration
 from fairseq_sharnn.errors import UsageError
 
 # What this process holds when it has imported what the commands import: bytes.
@@ -37,6 +38,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     add("--minutes", type=float, help="budget of each run: minutes of training wall-clock")
     add("--updates", type=int, help="budget of each run: updates, of the same bytes for all")
     add("--trial-minutes", type=float, help="budget of each tuning trial")
+    add("--trials", type=int, help="number of tuning trials of each contestant")
     add("--seeds", help="such as 1,2,3; more can be added later")
     add("--long-minutes", type=float, help="afterwards, one run of so many minutes for the best of each kind")
     add("--parameters", type=int, help="the count that all contestants are brought to")
@@ -47,7 +49,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def preset_of(args: argparse.Namespace) -> Preset:
     """The preset that the options ask for. Raises UsageError."""
-    names = ("minutes", "updates", "trial_minutes", "seeds", "parameters", "jobs", "long_minutes")
+    names = ("minutes", "updates", "trial_minutes", "trials", "seeds", "parameters", "jobs", "long_minutes")
     return choose(args.preset, **{name: getattr(args, name) for name in names})
 
 
@@ -64,24 +66,27 @@ def only(contestants: Sequence[Contestant], names: Optional[str]) -> List[Contes
     return [contestant for contestant in contestants if contestant.name in wanted]
 
 
-Stage = Callable[[Experiment], None]
+# What a script does beside training and evaluating: how many steps it is guessed to be, and the work.
+Stage = Tuple[str, Callable[[Preset, int, Dict], Steps], Callable[[Experiment], None]]
 
 
 def run(
     script: str,
     args: argparse.Namespace,
     contestants_of: Callable[[Preset], Sequence[Contestant]],
-    extra_stages: Sequence[Stage],
+    stage: Stage,
     about: Callable[[Experiment], Dict[str, Any]],
 ) -> None:
     """Do a whole comparison in args.out, and write its report after every stage.
 
-    extra_stages: what the script does beside training and evaluating. about: what its report says beside the figures. Raises
-    UsageError; on Ctrl-C every process is ended and what is done stays.
+    stage: what the script does besides. about: what its report says beside the figures. Raises UsageError; on Ctrl-C every
+    process is ended and what is done stays.
     """
+    begun = time.time()
     logging.disable(logging.INFO)
     preset = preset_of(args)
-    chosen = only(contestants_of(preset), args.only)
+    everyone = contestants_of(preset)
+    chosen = only(everyone, args.only)
     splits = describe_data(args.data)
     plots.check_matplotlib()
     if not Path(fairseq("train")).exists():
@@ -89,32 +94,42 @@ def run(
             f"there is no fairseq-train beside {sys.executable}: use the Python that fairseq is installed in"
         )
     out = Path(args.out)
-    identity = {"script": script, "preset": preset.identity(), "data": splits}
-    lock = claim(out, identity)
-    experiment = Experiment(Path(args.data), out, preset, chosen, splits)
+    identity = {
+        "script": script,
+        "preset": preset.identity(),
+        "data": splits,
+        "contestants": {contestant.name: contestant.identity() for contestant in everyone},
+    }
+    kind, guess, work = stage
+    claim = Claim(out, identity)
+    experiment = Experiment(Path(args.data), out, preset, chosen, splits, {kind: guess(preset, len(chosen), splits)})
     say = experiment.progress.say
-    say(experiment.plan.announcement())
     common = {
         "script": script,
         "command": shown([sys.executable, *sys.argv]).partition(" ")[2],
         "machine": machine.describe(),
         "data": splits,
         "prompts": preset.prompts,
+        "trial": str(preset.trial),
     }
 
-    def save(complete: bool) -> List[str]:
+    def save(complete: bool) -> None:
         status = [] if complete else ["**Not complete yet: the same command goes on.**", ""]
         found = results.collect(experiment, {**common, **about(experiment), "complete": status})
         results.write(out, found)
-        drawn = plots.draw_all(out, found)
-        write_text(out / "REPORT.md", report.render(found, drawn))
-        return drawn
+        write_text(out / "REPORT.md", report.render(found, plots.draw_all(out, found)))
 
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        for name, size in experiment.find_sizes().items():
-            say(f"  {name}: {size.parameters:,} parameters ({' '.join(size.options)})")
-        experiment.probe()
+        try:
+            sizes = experiment.find_sizes()
+            say(announcement(preset, chosen, experiment.progress.steps))
+            for name, size in sizes.items():
+                say(f"  {name}: {size.parameters:,} parameters ({' '.join(size.options)})")
+            experiment.measure_pace()
+        except UsageError:
+            claim.withdraw()
+            raise
         experiment.tune()
         for name, trial in experiment.chosen.items():
             say(f"  {name}: {trial}")
@@ -122,18 +137,23 @@ def run(
         save(False)
         experiment.evaluate(experiment.runs)
         save(False)
-        for stage in extra_stages:
-            stage(experiment)
-            save(False)
+        work(experiment)
+        save(False)
         experiment.train_long()
-        experiment.evaluate(experiment.long_runs)
+        if experiment.long_runs:
+            experiment.evaluate(experiment.long_runs, "evaluating longer")
         save(True)
     except KeyboardInterrupt:
         raise UsageError("interrupted; what is finished stays, and the same command goes on from here") from None
+    except OSError as error:
+        where = error.filename or out
+        raise UsageError(
+            f"cannot write {where}: {error.strerror or error}; the same command goes on from here"
+        ) from None
     finally:
         experiment.processes.stop()
-        lock.close()
-    say(f"comparison: done; {out / 'REPORT.md'}")
+        claim.close()
+    say(f"comparison: done in {duration(time.time() - begun)}; {out / 'REPORT.md'}")
     for line in _result_lines(experiment):
         say(line)
 
@@ -145,7 +165,8 @@ def _interrupt(*unused) -> None:
 def _result_lines(experiment: Experiment) -> List[str]:
     lines = []
     for contestant in experiment.contestants:
-        own = [results.run_result(run) for run in experiment.runs_of(contestant)]
+        context = experiment.windows(contestant)["context"]
+        own = [results.run_result(run, context) for run in experiment.runs_of(contestant)]
         tests = results.spread([item["test_bpb"] for item in own])
         failed = next((f"failed: {item['reason']}" for item in own if item["status"] == "failed"), "no result")
         lines.append(f"  {contestant.name}: {failed if tests is None else report.number(tests, 4) + ' bits per byte'}")
@@ -159,7 +180,11 @@ def describe_budget(preset: Preset) -> str:
         what = f"{preset.budget} of {per_update:,} bytes each, the same bytes for all"
     else:
         what = f"{preset.budget} of training wall-clock each (validation and start-up are not counted)"
-    side = f"{preset.jobs} runs side by side, one thread each" if preset.jobs > 1 else "one run at a time"
+    side = f"{preset.jobs} trainings side by side, one thread each" if preset.jobs > 1 else "one training at a time"
+    if "--amp" in preset.device:
+        side += (
+            "; all in mixed precision by --amp, whose slices resume exactly (fairseq's --fp16 saves no master weights)"
+        )
     return (
         f"{what}; {preset.slices} slices that alternate between all runs, each ending with a validation; {side}. Every "
         f"update reads about {per_update:,} bytes: SHA-RNN {preset.lanes} lanes of {preset.chunk}, stateless models windows "

@@ -2,14 +2,21 @@
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
-from comparison.presets import Preset
-from comparison.trials import Trial, trials_of
+from comparison.presets import Preset, Trial
 
 # The optimizer of each family, as its users set it: the paper's for SHA-RNN, Adam with decoupled decay for the others.
 LAMB = ("--optimizer", "lamb_min_trust", "--clip-norm", "0.25")
-ADAM = ("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--weight-decay", "0.01", "--clip-norm", "1.0")
+
+
+def adam(preset: Preset) -> Tuple[str, ...]:
+    """fairseq's Adam. Under --amp fairseq divides gradients by the loss scale twice: a smaller epsilon does not notice."""
+    epsilon = "1e-12" if "--amp" in preset.device else "1e-8"
+    return (
+        *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--adam-eps", epsilon),
+        *("--weight-decay", "0.01", "--clip-norm", "1.0"),
+    )
 
 
 @dataclass(frozen=True)
@@ -17,7 +24,8 @@ class Contestant:
     """A kind of model and how it is trained.
 
     arguments: its options but for the sizes. width, inner: options that take the width and the inner width (none: the
-    width alone decides). tuned_as: the contestant whose trials it shares, if not its own.
+    width alone decides). tuned_as: the contestant whose trials it shares, if not its own. lanes: B in training, if not the
+    preset's. environment: variables for its commands. trust_log: whether its runs log LAMB's trust ratios.
     """
 
     name: str
@@ -30,7 +38,15 @@ class Contestant:
     trials: Tuple[Trial, ...]
     step: int = 2
     tuned_as: Optional[str] = None
-    group: str = ""
+    lanes: Optional[int] = None
+    environment: Tuple[Tuple[str, str], ...] = ()
+    trust_log: bool = False
+
+    def identity(self) -> Dict[str, Any]:
+        """What its figures depend on, as JSON gives it back."""
+        trials = [str(trial) for trial in self.trials]
+        arguments = [*self.arguments, *self.optimizer]
+        return {"arguments": arguments, "lanes": self.lanes, "environment": dict(self.environment), "trials": trials}
 
     @property
     def streaming(self) -> bool:
@@ -49,7 +65,7 @@ def sha_rnn(name: str, title: str, preset: Preset, *arguments: str, **changes) -
         "width": ("--decoder-embed-dim",),
         "inner": "--boom-dim",
         "optimizer": LAMB,
-        "trials": trials_of(preset, "sha_rnn"),
+        "trials": preset.trials_of("sha_rnn"),
     }
     return Contestant(name, title, **{**values, **changes})
 
@@ -68,8 +84,8 @@ def transformer(name: str, title: str, preset: Preset, layers: int, *arguments: 
         arguments=(*common, *arguments),
         width=("--decoder-embed-dim", "--decoder-input-dim", "--decoder-output-dim"),
         inner="--decoder-ffn-embed-dim",
-        optimizer=ADAM,
-        trials=trials_of(preset, "transformer"),
+        optimizer=adam(preset),
+        trials=preset.trials_of("transformer"),
         step=8 if preset.parameters < 5_000_000 else 16,
     )
 
@@ -86,8 +102,8 @@ def lstm(preset: Preset) -> Contestant:
         ),
         width=("--decoder-embed-dim", "--decoder-hidden-size", "--decoder-out-embed-dim"),
         inner=None,
-        optimizer=ADAM,
-        trials=trials_of(preset, "lstm"),
+        optimizer=adam(preset),
+        trials=preset.trials_of("lstm"),
         step=1,
     )
 
@@ -99,11 +115,13 @@ def layers_of(number: int) -> str:
 def contestants(preset: Preset) -> List[Contestant]:
     """All of a comparison, SHA-RNN's single head first: the one whose evaluation time the others may use."""
     layers = preset.layers
+    # a budget in updates means the same bytes for all, and so the same lanes
+    lanes_full = preset.lanes_full if preset.budget.updates is None else None
     gpt = ("--decoder-learned-pos", "--activation-fn", "gelu")
     return [
         sha_rnn("sha_rnn", "SHA-RNN, single head", preset),
         sha_rnn("sha_rnn_no_head", "SHA-RNN, no head", preset, "--attention-layers", "none"),
-        sha_rnn("sha_rnn_full", "SHA-RNN, head per layer", preset, "--attention-layers", "all"),
+        sha_rnn("sha_rnn_full", "SHA-RNN, head per layer", preset, "--attention-layers", "all", lanes=lanes_full),
         transformer("transformer_deep", f"Transformer, {layers_of(layers['deep'])}", preset, layers["deep"]),
         transformer("transformer_wide", f"Transformer, {layers_of(layers['wide'])}", preset, layers["wide"]),
         transformer(

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
+from comparison.contestants import Contestant
+from comparison.folder import read_json, write_json
 from comparison.logs import read_evaluation
 from comparison.presets import Preset
 from comparison.processes import USER_DIR, Processes, fairseq, reason_of_failure, shown
-from comparison.storage import read_json, write_json
 from comparison.training import Run
 
 
@@ -26,9 +27,10 @@ def evaluate(run: Run, mode: str, options: Sequence[str], processes: Processes) 
         *("--log-format", "none", *options),
     ]
     log = run.folder / f"evaluation-{mode}.log"
-    ended = processes.run(command, log)
+    environment = {**processes.environment, **dict(run.job.contestant.environment)}
+    ended = processes.run(command, log, environment)
     found = read_evaluation(log)
-    record = {"mode": mode, "command": shown(command), "reason": None}
+    record = {"mode": mode, "command": shown(command, environment), "reason": None}
     if ended.code != 0 or found is None:
         record["reason"] = reason_of_failure(log, ended.code)
     else:
@@ -51,53 +53,65 @@ def streaming_options(preset: Preset) -> List[str]:
     ]
 
 
-def window_options(preset: Preset, context: int) -> List[str]:
-    """Stateless models: windows of the training length, the first `context` bytes of each (but the first) unscored."""
+def block_options(preset: Preset) -> List[str]:
+    """Stateless models: blocks of the training length, one after the other."""
+    return ["--tokens-per-sample", str(preset.window), "--batch-size", str(preset.eval_lanes)]
+
+
+def window_length(preset: Preset, contestant: Contestant) -> int:
+    """Bytes of a window with context: as in training for Transformers, whose positions end there; SHA-RNN's for an LSTM."""
+    return preset.context if contestant.family == "lstm" else preset.window
+
+
+def window_options(preset: Preset, window: int, context: int) -> List[str]:
+    """Stateless models: overlapping windows, the first `context` bytes of each (but the first) unscored."""
     return [
-        *("--tokens-per-sample", str(preset.window), "--batch-size", str(preset.eval_lanes)),
+        *("--tokens-per-sample", str(window), "--batch-size", str(preset.eval_lanes)),
         *("--context-window", str(context)),
     ]
 
 
-def largest_context(preset: Preset, seconds_in_blocks: float, allowed: float) -> int:
-    """The unscored context that windows of `preset.window` bytes can afford in `allowed` seconds of scoring.
+def largest_context(window: int, seconds_in_blocks: float, allowed: float) -> int:
+    """The unscored context that windows of `window` bytes can afford in `allowed` seconds of scoring.
 
     Windows that overlap by w score the file in 1 / (1 - w / window) times the time of plain blocks. A multiple of a
     thirty-second of the window; 0 where plain blocks alone take that long.
     """
-    step = max(1, preset.window // 32)
+    step = max(1, window // 32)
     if seconds_in_blocks <= 0 or seconds_in_blocks >= allowed:
         return 0
-    return min(int(preset.window * (1 - seconds_in_blocks / allowed)) // step * step, preset.window - step)
+    return min(int(window * (1 - seconds_in_blocks / allowed)) // step * step, window - step)
 
 
 def fit_context(
-    run: Run, seconds_in_blocks: float, allowed: float, processes: Processes, path: Path, tries: int = 3
+    run: Run, seconds_in_blocks: float, allowed: float, processes: Processes, path: Path, tries: int = 4
 ) -> Dict:
     """Find, by measuring, the largest context whose evaluation costs no more than `allowed` seconds; kept in `path`.
 
-    Returns the context and what each try took. A try that is too slow is followed by one with less.
+    Returns the context and what each try took. One that is too slow is followed by one with less; the first that fits, by
+    one with more where its speed allows that.
     """
     known: Optional[Dict] = read_json(path)
     if known is not None:
         return known
-    measured, estimate = [], seconds_in_blocks
-    context = largest_context(run.preset, estimate, allowed)
-    for _ in range(tries):
-        if context == 0:
-            break
-        record = evaluate(run, f"window-{context}", window_options(run.preset, context), processes)
+    window = window_length(run.preset, run.job.contestant)
+    measured, best, too_much = [], 0, window
+    context = largest_context(window, seconds_in_blocks, allowed)
+    while best < context < too_much and len(measured) < tries:
+        options = window_options(run.preset, window, context)
+        record = evaluate(run, f"window-{context}", options, processes)
         if record["reason"] is not None:
-            context = 0
             break
         measured.append({"context": context, "seconds": record["seconds"]})
-        if record["seconds"] <= allowed:
-            break
         # what the blocks would have taken at the speed just seen, and a little less
-        estimate = 1.02 * record["seconds"] * (1 - context / run.preset.window)
-        context = min(largest_context(run.preset, estimate, allowed), context - max(1, run.preset.window // 32))
-    else:
-        context = 0
-    found = {"context": max(0, context), "allowed_seconds": allowed, "measured": measured}
+        estimate = 1.02 * record["seconds"] * (1 - context / window)
+        upwards = best == 0 and record["seconds"] <= allowed
+        if record["seconds"] <= allowed:
+            best = context
+            context = largest_context(window, estimate, allowed) if upwards else 0
+        else:
+            too_much = context
+            context = min(largest_context(window, estimate, allowed), context - max(1, window // 32)) if not best else 0
+    found = {"context": best, "window": window, "allowed_seconds": allowed, "measured": measured}
     write_json(path, found)
     return found

@@ -1,44 +1,51 @@
-"""A whole comparison: sizes, probes, tuning, runs, evaluation, each step once, and a report after every stage."""
+"""A whole comparison: sizes, speeds, tuning, runs, evaluation, each step once."""
 
 import math
+import time
 from pathlib import Path
 from statistics import mean
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from comparison.contestants import Contestant
-from comparison.evaluation import evaluate, fit_context, streaming_options, window_options
+from comparison.evaluation import block_options, evaluate, fit_context, streaming_options, window_options
+from comparison.folder import read_json, write_json
 from comparison.generation import generation_speed
-from comparison.plan import Plan
 from comparison.pool import Task, once, work_through
-from comparison.presets import Budget, Preset
+from comparison.presets import Budget, Preset, Trial
 from comparison.processes import Processes
-from comparison.progress import Progress
+from comparison.progress import Progress, Steps, pace_budget, planned
 from comparison.sizes import Size, find_sizes
-from comparison.storage import read_json, write_json
 from comparison.training import Job, Run
-from comparison.trials import Trial
 from fairseq_sharnn.errors import UsageError
-
-_PROBE_UPDATES = 16
 
 
 class Experiment:
-    """State of a comparison in its folder `out`; `stages` of compare_transformer.py and ablate.py call its methods.
+    """State of a comparison in its folder `out`; the stages of compare_transformer.py and ablate.py call its methods.
 
     Raises UsageError for a budget too small for one validation, and for parameter counts out of reach.
     """
 
-    def __init__(self, data: Path, out: Path, preset: Preset, contestants: Sequence[Contestant], splits: Dict):
+    def __init__(
+        self,
+        data: Path,
+        out: Path,
+        preset: Preset,
+        contestants: Sequence[Contestant],
+        splits: Dict,
+        extra: Dict[str, Steps],
+    ):
         self.data, self.out, self.preset, self.contestants = data, out, preset, list(contestants)
-        self.plan = Plan(preset, self.contestants, {split: values["bytes"] for split, values in splits.items()})
+        self.splits = splits
         self.processes = Processes()
         self.sizes: Dict[str, Size] = {}
+        self.paces: Dict[str, Run] = {}
         self.chosen: Dict[str, Trial] = {}
-        self.rates: Dict[str, float] = {}
+        self.tuned: Dict[str, Run] = {}
         self.trials: List[Tuple[Contestant, Trial, Run]] = []
         self.runs: List[Run] = []
         self.long_runs: List[Run] = []
-        self.progress = Progress(self.plan.total(), preset.jobs)
+        bytes_of = {split: values["bytes"] for split, values in splits.items()}
+        self.progress = Progress(planned(preset, self.contestants, bytes_of, extra))
 
     def by_name(self, name: str) -> Contestant:
         return next(contestant for contestant in self.contestants if contestant.name == name)
@@ -48,60 +55,62 @@ class Experiment:
     def find_sizes(self) -> Dict[str, Size]:
         """Widths that bring every contestant to the parameter count; kept in sizes.json."""
         path = self.out / "sizes.json"
-        known = read_json(path)
-        if known is None:
-            self.progress.show("sizes", [f"{len(self.contestants)} models"], force=True)
-            found = find_sizes(self.contestants, self.preset.parameters, self.preset.window, self.preset.chunk)
-            known = {
-                name: {"options": list(size.options), "parameters": size.parameters} for name, size in found.items()
-            }
+        known = read_json(path) or {}
+        lacking = [contestant for contestant in self.contestants if contestant.name not in known]
+        if lacking:
+            found = find_sizes(lacking, self.preset.parameters, self.preset.window, self.preset.chunk)
+            for name, size in found.items():
+                known[name] = {"options": list(size.options), "parameters": size.parameters}
             write_json(path, known)
-        self.sizes = {name: Size(tuple(size["options"]), size["parameters"]) for name, size in known.items()}
+        for contestant in self.contestants:
+            size = known[contestant.name]
+            self.sizes[contestant.name] = Size(tuple(size["options"]), size["parameters"])
         return self.sizes
 
-    def probe(self) -> None:
-        """Measure how many updates a second each makes: falling schedules need it, and budgets are checked by it."""
-        if self.preset.budget.seconds is None and self.preset.trial.seconds is None:
+    def measure_pace(self) -> None:
+        """Measure how many updates a second each makes when warm: schedules need it, and budgets are checked by it."""
+        if not self.preset.timed:
             return
-        runs = {}
         for contestant in self.contestants:
-            job = self.job("probe", contestant, contestant.trials[0], Budget(updates=_PROBE_UPDATES), 1, seed=1)
-            runs[contestant.name] = self.run(f"probes/{contestant.name}", job)
-        self.train(list(runs.values()), "measuring speed", self.plan.probe_cost)
-        for name, run in runs.items():
-            if not run.failed:
-                self.rates[name] = run.record["updates"] / max(1e-3, run.record["train_seconds"])
+            trial = self._tuned_as(contestant).trials[0]
+            job = Job("pace", contestant, self.sizes[contestant.name], trial, pace_budget(self.preset), 1, seed=1)
+            self.paces[contestant.name] = self.run(f"pace/{contestant.name}", job)
+        self.train(list(self.paces.values()), "measuring speed")
+        for name, run in self.paces.items():
+            if not run.failed and self.preset.budget.seconds is not None:
                 self._check_budget(name, run)
 
     def _check_budget(self, name: str, run: Run) -> None:
-        if self.preset.budget.seconds is None:
-            return
-        least = max(run.record["valid_seconds"], self.preset.slices / self.rates[name])
+        least = max(run.record["valid_seconds"], self.preset.slices / run.record["warm_rate"])
         if self.preset.budget.seconds < least:
             raise UsageError(
                 f"--minutes {self.preset.budget.minutes:g} is too small for one validation: {name} needs {least:.1f} s "
-                f"for {self.preset.slices} updates or a pass over the {self.plan.bytes['valid']:,} bytes of valid; give at "
-                f"least --minutes {least / 60 * 1.5:.2g}"
+                f"for {self.preset.slices} updates or a pass over the {self.splits['valid']['bytes']:,} bytes of valid; "
+                f"give at least --minutes {least / 60 * 1.5:.2g}"
             )
 
     def tune(self) -> None:
         """The same number of trials for each contestant; the best by validation is what it trains with."""
-        trials = self.trials = []
-        for contestant in self.plan.tuned:
+        for contestant in self.contestants:
             for number, trial in enumerate(contestant.trials):
                 job = self.job("trial", contestant, trial, self.preset.trial, 1, seed=1)
-                trials.append((contestant, trial, self.run(f"trials/{contestant.name}-{number + 1}", job)))
-        self.train([run for _, _, run in trials], "tuning", self.plan.slice_cost(self.preset.trial, 1))
-        for contestant in self.plan.tuned:
+                self.trials.append((contestant, trial, self.run(f"trials/{contestant.name}-{number + 1}", job)))
+        self.train([run for _, _, run in self.trials], "tuning")
+        for contestant in self.contestants:
             done = [
-                (run.best_valid_bpb, number, trial)
-                for number, (owner, trial, run) in enumerate(trials)
+                (run.best_valid_bpb, number)
+                for number, (owner, _, run) in enumerate(self.trials)
                 if owner is contestant and not run.failed and math.isfinite(run.best_valid_bpb or math.nan)
             ]
-            self.chosen[contestant.name] = min(done)[2] if done else contestant.trials[0]
+            if done:
+                _, self.chosen[contestant.name], self.tuned[contestant.name] = self.trials[min(done)[1]]
         for contestant in self.contestants:
-            if contestant.tuned_as is not None:
-                self.chosen[contestant.name] = self.chosen[contestant.tuned_as]
+            owner = self._tuned_as(contestant)
+            self.chosen[contestant.name] = self.chosen.get(owner.name, owner.trials[0])
+
+    def _tuned_as(self, contestant: Contestant) -> Contestant:
+        """The contestant whose trials it shares: itself, where it has its own."""
+        return contestant if contestant.tuned_as is None else self.by_name(contestant.tuned_as)
 
     def train_seeds(self) -> List[Run]:
         """The runs that count: every contestant with every seed, in alternating slices."""
@@ -110,15 +119,14 @@ class Experiment:
             for seed in self.preset.seeds
             for contestant in self.contestants
         ]
-        self.train(self.runs, "training", self.plan.slice_cost(self.preset.budget, self.preset.slices))
+        self.train(self.runs, "training")
         return self.runs
 
     def train_long(self) -> List[Run]:
         """One longer run of the best of each kind, by validation over the seeds."""
-        self.long_runs = []
         if self.preset.long is None:
             return []
-        for family in self.plan.kinds:
+        for family in dict.fromkeys(contestant.family for contestant in self.contestants):
             ranked = []
             for contestant in self.contestants:
                 good = [run for run in self.runs if run.job.contestant is contestant and not run.failed]
@@ -129,46 +137,38 @@ class Experiment:
                 job = self._job_of(best, "long", self.preset.seeds[0])
                 folder = f"long/{best.name}-{self.preset.long.minutes:g}min-seed{job.seed}"
                 self.long_runs.append(self.run(folder, job))
-        cost = self.plan.slice_cost(self.preset.long, 2 * self.preset.slices)
-        self.train(self.long_runs, "training the best of each kind longer", cost)
+        self.train(self.long_runs, "training longer")
         return self.long_runs
 
-    def evaluate(self, runs: Sequence[Run]) -> None:
+    def evaluate(self, runs: Sequence[Run], kind: str = "evaluating") -> None:
         """The whole test split: SHA-RNN streaming, the others in blocks and with the context that fits its time."""
         good = [run for run in runs if run.finished and not run.failed]
-        tasks = []
+        steps = {}
         for run in good:
             streaming = run.job.contestant.streaming
             mode = "streaming" if streaming else "blocks"
-            options = streaming_options(self.preset) if streaming else window_options(self.preset, 0)
-            tasks.append(
-                self._step(run, mode, lambda run=run, mode=mode, o=options: evaluate(run, mode, o, self.processes))
-            )
-        self._work(tasks, "evaluating", self.plan.evaluation_cost)
-        self._evaluate_windows([run for run in good if not run.job.contestant.streaming])
+            options = streaming_options(self.preset) if streaming else block_options(self.preset)
+            steps[f"{run.folder.name} {mode}"] = self._evaluation(run, mode, options)
+        self.work(steps, kind, more=True)
+        self._evaluate_windows([run for run in good if not run.job.contestant.streaming], kind)
 
-    def _evaluate_windows(self, runs: Sequence[Run]) -> None:
+    def _evaluation(self, run: Run, mode: str, options: List[str]) -> Callable[[], object]:
+        return lambda: evaluate(run, mode, options, self.processes)
+
+    def _evaluate_windows(self, runs: Sequence[Run], kind: str) -> None:
         allowed = self.allowed_seconds()
-        if allowed is None:
-            return
-        firsts = {}
+        steps = {}
+        for run in runs if allowed is not None else ():
+            steps.setdefault(f"{run.job.contestant.name}, context that fits", self._fit(run, allowed))
+        self.work(steps, kind, more=True)
+        steps = {}
         for run in runs:
-            firsts.setdefault(run.job.contestant.name, run)
-        tasks = [
-            self._step(run, "context that fits", lambda name=name, run=run: self._fit(name, run, allowed))
-            for name, run in firsts.items()
-        ]
-        self._work(tasks, "evaluating", self.plan.evaluation_cost)
-        tasks = []
-        for run in runs:
-            context = read_json(self._window_path(run.job.contestant.name))["context"]
-            if context > 0:
-                options = window_options(self.preset, context)
-                mode = f"window-{context}"
-                tasks.append(
-                    self._step(run, mode, lambda run=run, mode=mode, o=options: evaluate(run, mode, o, self.processes))
-                )
-        self._work(tasks, "evaluating", self.plan.evaluation_cost)
+            found = self.windows(run.job.contestant)
+            if found["context"] > 0:
+                options = window_options(self.preset, found["window"], found["context"])
+                mode = f"window-{found['context']}"
+                steps[f"{run.folder.name} {mode}"] = self._evaluation(run, mode, options)
+        self.work(steps, kind)
 
     def allowed_seconds(self) -> Optional[float]:
         """Mean scoring time of the first streaming contestant that has one: what the others' windows may cost."""
@@ -180,23 +180,29 @@ class Experiment:
                     return mean(seconds)
         return None
 
-    def _fit(self, name: str, run: Run, allowed: float) -> None:
-        blocks = read_json(run.folder / "evaluation-blocks.json")
-        seconds = blocks["seconds"] if blocks["reason"] is None else 0.0
-        fit_context(run, seconds, allowed, self.processes, self._window_path(name))
+    def _fit(self, run: Run, allowed: float) -> Callable[[], object]:
+        def fit() -> None:
+            blocks = read_json(run.folder / "evaluation-blocks.json")
+            seconds = blocks["seconds"] if blocks["reason"] is None else 0.0
+            fit_context(run, seconds, allowed, self.processes, self._window_path(run.job.contestant))
 
-    def _window_path(self, name: str) -> Path:
-        return self.out / "windows" / f"{name}.json"
+        return fit
+
+    def _window_path(self, contestant: Contestant) -> Path:
+        return self.out / "windows" / f"{contestant.name}.json"
+
+    def windows(self, contestant: Contestant) -> Dict:
+        """The window and context found for a contestant; context 0 for none."""
+        return read_json(self._window_path(contestant)) or {"context": 0}
 
     def measure_generation(self) -> None:
         """Bytes written a second by the first seed's model of each contestant: another seed writes as fast."""
-        tasks = []
+        steps = {}
         for contestant in self.contestants:
             good = [run for run in self.runs_of(contestant) if run.finished and not run.failed]
             if good:
-                run = good[0]
-                tasks.append(self._step(run, "", lambda run=run: generation_speed(run, self.preset, self.processes)))
-        self._work(tasks, "generating", self.plan.generation_cost)
+                steps[good[0].folder.name] = lambda run=good[0]: generation_speed(run, self.processes)
+        self.work(steps, "generating")
 
     def runs_of(self, contestant: Contestant) -> List[Run]:
         return [run for run in self.runs if run.job.contestant is contestant]
@@ -204,8 +210,15 @@ class Experiment:
     # How stages work
 
     def job(self, kind: str, contestant: Contestant, trial: Trial, budget: Budget, slices: int, seed: int) -> Job:
-        rate = self.rates.get(contestant.name, 1.0)
-        return Job(kind, contestant, self.sizes[contestant.name], trial, budget, slices, seed, rate)
+        """A job whose schedule begins with the speed of the contestant's chosen trial, or else with its measured pace."""
+        job = Job(kind, contestant, self.sizes[contestant.name], trial, budget, slices, seed)
+        tuned, pace = self.tuned.get(contestant.name), self.paces.get(contestant.name)
+        if tuned is not None:
+            rate = tuned.record["updates"] / max(1e-3, tuned.record["train_seconds"])
+            return job.at(rate, tuned.record["lost_seconds"])
+        if pace is not None and not pace.failed:
+            return job.at(pace.record["warm_rate"], pace.record["lost_seconds"])
+        return job
 
     def _job_of(self, contestant: Contestant, kind: str, seed: int) -> Job:
         budget = self.preset.budget if kind == "run" else self.preset.long
@@ -215,37 +228,41 @@ class Experiment:
     def run(self, folder: str, job: Job) -> Run:
         return Run(self.out / folder, self.data, self.preset, job, self.processes)
 
-    def train(self, runs: Sequence[Run], stage: str, cost: float) -> None:
+    def train(self, runs: Sequence[Run], kind: str) -> None:
         """Bring all runs to their end."""
-
         tasks = []
         for run in runs:
-            self.progress.found(cost * (run.job.slices - run.remaining_slices))
+            self.progress.found(kind, run.job.slices - run.remaining_slices)
             tasks.append(
                 Task(
                     lambda run=run: f"{run.folder.name} {run.record['slices'] + 1}/{run.job.slices}",
-                    self._counted(run.advance, cost),
+                    self._timed(run.advance, kind),
                     lambda run=run: run.remaining_slices,
                 )
             )
-        self._work_tasks(tasks, stage)
+        self._work_through(tasks, kind)
+        self.progress.closed(kind)
         for run in runs:
             run.drop_optimizer_state()
 
-    def _step(self, run: Run, what: str, work: Callable[[], object]) -> Task:
-        return once(f"{run.folder.name} {what}".strip(), work)
+    def work(self, steps: Dict[str, Callable[[], object]], kind: str, more: bool = False) -> None:
+        """Do each step once, by label. more: whether further ones of the kind will come."""
+        self._work_through([once(label, self._timed(step, kind)) for label, step in steps.items()], kind)
+        if not more:
+            self.progress.closed(kind)
 
-    def _work(self, tasks: Sequence[Task], stage: str, cost: float) -> None:
-        for task in tasks:
-            task.step = self._counted(task.step, cost)
-        self._work_tasks(tasks, stage)
+    def _work_through(self, tasks: Sequence[Task], kind: str) -> None:
+        jobs = self.progress.steps[kind].jobs
+        work_through(tasks, jobs, self.processes, lambda labels: self.progress.show(kind, labels))
 
-    def _work_tasks(self, tasks: Sequence[Task], stage: str) -> None:
-        work_through(tasks, self.preset.jobs, self.processes, lambda labels: self.progress.show(stage, labels))
-
-    def _counted(self, step: Callable[[], None], cost: float) -> Callable[[], None]:
-        def counted() -> None:
+    def _timed(self, step: Callable[[], object], kind: str) -> Callable[[], None]:
+        def timed() -> None:
+            begun = time.time()
             step()
-            self.progress.finished(cost)
+            taken = time.time() - begun
+            if taken > 0.1:
+                self.progress.finished(kind, taken)
+            else:  # an earlier call did it
+                self.progress.found(kind, 1)
 
-        return counted
+        return timed

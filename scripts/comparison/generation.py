@@ -1,8 +1,8 @@
 """How fast a checkpoint writes. `python -m comparison.generation CHECKPOINT TEXT` prints one line of JSON.
 
-SHA-RNN by the hub interface's `sample_bytes`. Other models by fairseq's incremental decoding, one step a byte (fairseq
-decodes prompts the same way). Where a model's positions end, the last half of its window is read again and decoding goes on:
-the usual sliding window, two steps a byte. A process of its own, so that nothing else is in it.
+All models by fairseq's incremental decoding, one step a byte, and by the same loop; SHA-RNN's `sample_bytes` takes the same
+steps. Where a Transformer's positions end, the last half of its window is read again and decoding goes on: the usual sliding
+window, two steps a byte. Only the loop over bytes is timed. A process of its own, so that nothing else is in it.
 """
 
 import argparse
@@ -10,16 +10,17 @@ import json
 import logging
 import sys
 import time
-from pathlib import Path
+from statistics import median
 from typing import Dict, Optional
 
 import torch
 
 import fairseq_sharnn  # noqa: F401  (registers what checkpoints name)
-from comparison.presets import Preset
-from comparison.processes import Processes, reason_of_failure, shown
-from comparison.storage import read_json, write_json
+from comparison.folder import read_json, write_json
+from comparison.processes import Processes, read_log, reason_of_failure, shown
 from comparison.training import Run
+
+REPEATS = 3
 
 
 class StepwiseDecoder:
@@ -32,6 +33,7 @@ class StepwiseDecoder:
         if window is not None and window < 4:
             raise ValueError(f"a window of {window} positions cannot slide")
         self.model, self.window = model, window
+        self.device = next(model.parameters()).device
         self.tokens = [dictionary.eos()]
         self._begin(0)
         self._run(1)
@@ -51,60 +53,50 @@ class StepwiseDecoder:
 
     @torch.no_grad()
     def _run(self, stop: int) -> torch.Tensor:
-        seen = torch.tensor([self.tokens[self.first : stop]], device=next(self.model.parameters()).device)
+        # a model with positions counts the tokens; one that only has a state takes the last
+        first = self.first if self.window is not None else stop - 1
+        seen = torch.tensor([self.tokens[first:stop]], device=self.device)
         return self.model.decoder(seen, incremental_state=self.state)[0][0, -1]
 
 
-def seconds_stateless(model, task, prompt: bytes, length: int) -> float:
-    """Seconds to write `length` bytes after the prompt has been read."""
-    dictionary = task.source_dictionary
-    window = None if type(model).__name__ == "LSTMLanguageModel" else task.cfg.tokens_per_sample
-    decoder = StepwiseDecoder(model, dictionary, window)
-    if window is not None:
-        prompt = prompt[-(window - 1) :]  # all that a full window still sees; it slides with the first byte written
+def seconds_to_write(decoder: StepwiseDecoder, dictionary, prompt: bytes, length: int) -> float:
+    """Seconds in which `length` bytes are written behind the prompt: the median of three times as many, one by one."""
+    if decoder.window is not None:
+        prompt = prompt[
+            -(decoder.window - 1) :
+        ]  # all that a full window still sees; it slides with the first byte written
     for token in dictionary.encode_bytes(prompt).tolist():
         logits = decoder.step(token)
-    start = time.perf_counter()
-    for _ in range(length):
-        byte = torch.multinomial(logits[dictionary.offset : dictionary.offset + 256].float().softmax(-1), 1).item()
-        logits = decoder.step(byte + dictionary.offset)
-    return time.perf_counter() - start
-
-
-def seconds_streaming(hub, prompt: bytes, length: int) -> float:
-    """The same by `sample_bytes`: the time with the bytes, less the time of the prompt alone, each the best of three."""
-
-    def timed(count: int) -> float:
+    taken = []
+    for _ in range(REPEATS):
         start = time.perf_counter()
-        hub.sample_bytes(prompt, length=count, seed=1)
-        return time.perf_counter() - start
-
-    pairs = [(timed(length), timed(0)) for _ in range(3)]
-    return max(1e-6, min(whole for whole, _ in pairs) - min(prompt_alone for _, prompt_alone in pairs))
+        for _ in range(length):
+            byte = torch.multinomial(logits[dictionary.offset : dictionary.offset + 256].float().softmax(-1), 1).item()
+            logits = decoder.step(byte + dictionary.offset)
+        taken.append(time.perf_counter() - start)
+    return median(taken)
 
 
 def measure(checkpoint: str, text: bytes, prompts, length: int) -> Dict[str, float]:
     """Bytes written a second after prompts of the given lengths, by prompt length."""
     from fairseq import checkpoint_utils
 
-    from fairseq_sharnn.models.sha_rnn import SHARNNLanguageModel
-
     torch.manual_seed(1)
-    path = Path(checkpoint)
-    models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([checkpoint])
-    streaming = isinstance(models[0], SHARNNLanguageModel)
-    model = SHARNNLanguageModel.from_pretrained(str(path.parent), path.name) if streaming else models[0].eval()
+    (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([checkpoint])
+    model.prepare_for_inference_(cfg)
     if torch.cuda.is_available() and not cfg.common.cpu:
         model = model.cuda()
+    # SHA-RNN and the LSTM have no positions that could end
+    window = task.cfg.tokens_per_sample if type(model).__name__ == "TransformerLanguageModel" else None
     speeds = {}
     for prompt in prompts:
         head = (text * (prompt // max(1, len(text)) + 1))[:prompt]
-        taken = seconds_streaming(model, head, length) if streaming else seconds_stateless(model, task, head, length)
-        speeds[str(prompt)] = length / taken
+        decoder = StepwiseDecoder(model, task.source_dictionary, window)
+        speeds[str(prompt)] = length / seconds_to_write(decoder, task.source_dictionary, head, length)
     return speeds
 
 
-def generation_speed(run: Run, preset: Preset, processes: Processes) -> Dict:
+def generation_speed(run: Run, processes: Processes) -> Dict:
     """Measure a run's best checkpoint in a process of its own, once. Returns bytes/s by prompt length, or the reason."""
     path = run.folder / "generation.json"
     record = read_json(path)
@@ -113,12 +105,13 @@ def generation_speed(run: Run, preset: Preset, processes: Processes) -> Dict:
     log = run.folder / "generation.log"
     command = [
         *(sys.executable, "-m", "comparison.generation", str(run.checkpoint), str(run.data / "test")),
-        *("--bytes", str(preset.generated), "--prompts", *map(str, preset.prompts)),
+        *("--bytes", str(run.preset.generated), "--prompts", *map(str, run.preset.prompts)),
     ]
-    ended = processes.run(command, log)
-    lines = [line.partition(" ")[2] for line in log.read_text(encoding="utf-8").splitlines()]
-    found = [line for line in lines if line.startswith('{"bytes_per_second"')]
-    record = {"command": shown(command), "reason": None, "peak_memory": ended.peak_memory}
+    environment = {**processes.environment, **dict(run.job.contestant.environment)}
+    ended = processes.run(command, log, environment)
+    found = [line for line in read_log(log) if line.startswith('{"bytes_per_second"')]
+    shown_environment = {**environment, "PYTHONPATH": ".:scripts"}
+    record = {"command": shown(command, shown_environment), "reason": None, "peak_memory": ended.peak_memory}
     if ended.code != 0 or not found:
         record["reason"] = reason_of_failure(log, ended.code)
     else:

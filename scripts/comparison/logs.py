@@ -14,12 +14,13 @@ _LOSS = re.compile(r"Loss \(base 2\): ([\d.,]+),")
 
 @dataclass(frozen=True)
 class SliceLog:
-    """One slice of training: seconds of updates and of validation, updates made in all, bytes read in this slice,
-    training and validation bits per byte at its end."""
+    """One slice of training: seconds of updates and of validation, updates made in all, updates a second once two thirds of
+    the slice were left, bytes read in this slice, training and validation bits per byte at its end."""
 
     train_seconds: float
     valid_seconds: float
     updates: int
+    warm_rate: float
     slice_bytes: float
     train_bpb: Optional[float]
     valid_bpb: float
@@ -54,6 +55,7 @@ def read_slice(path: Path, updates_before: int) -> Optional[SliceLog]:
     began = since = valid_since = None
     train_seconds = valid_seconds = 0.0
     intervals: List[Tuple[int, float]] = []
+    moments: List[Tuple[float, int]] = []  # (seconds of training, updates)
     train_bpb = valid = None
     for time, text in stamped(path):
         if _BEGIN_TRAINING in text:
@@ -68,6 +70,7 @@ def read_slice(path: Path, updates_before: int) -> Optional[SliceLog]:
             inner = _json(text, "train_inner")
             if inner is not None:
                 intervals.append((int(inner["num_updates"]), float(inner["wpb"])))
+                moments.append((train_seconds + time - (time if since is None else since), intervals[-1][0]))
                 train_bpb = float(inner["bpb"])
             found = _json(text, "valid")
             if found is not None and valid_since is not None:
@@ -79,10 +82,19 @@ def read_slice(path: Path, updates_before: int) -> Optional[SliceLog]:
         train_seconds,
         valid_seconds,
         updates,
+        _warm_rate(moments, train_seconds, updates - updates_before),
         _bytes(intervals, updates_before, updates),
         train_bpb,
         float(valid["valid_bpb"]),
     )
+
+
+def _warm_rate(moments: List[Tuple[float, int]], seconds: float, made: int) -> float:
+    """Updates a second without the first third of the training, in which caches and clocks are cold."""
+    warm = [moment for moment in moments if moment[0] >= seconds / 3]
+    if len(warm) > 1 and warm[-1][0] > warm[0][0]:
+        return (warm[-1][1] - warm[0][1]) / (warm[-1][0] - warm[0][0])
+    return made / max(1e-3, seconds)
 
 
 def _bytes(intervals: List[Tuple[int, float]], first: int, last: int) -> float:

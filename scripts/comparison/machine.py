@@ -1,12 +1,15 @@
 """On what a comparison ran: for the report, so that its figures can be judged and repeated."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 import subprocess
+from functools import lru_cache
 from typing import Dict
 
 from comparison.processes import ROOT
+from fairseq_sharnn import kernels
 
 _PACKAGES = ("fairseq", "fairseq-fixed", "torch", "numpy", "matplotlib", "hydra-core", "omegaconf")
 
@@ -30,8 +33,15 @@ def describe() -> Dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "commit": _commit(),
+        "C++ kernels on CPU": "none" if kernels.ops is None else f"loaded (version {kernels.VERSION})",
+        "commit": here()["commit"],
     }
+
+
+@lru_cache(maxsize=None)
+def here() -> Dict[str, str]:
+    """The commit, and a mark that tells machines apart without naming them."""
+    return {"commit": _commit(), "host": hashlib.sha256(platform.node().encode()).hexdigest()[:8]}
 
 
 def _processor() -> str:

@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
-from comparison.storage import write_text
+from comparison.folder import write_text
 from fairseq_sharnn.errors import UsageError
 
 _STYLES = (

@@ -1,4 +1,4 @@
-"""How large, how long, how often: the four presets of a comparison."""
+"""How large, how long, how often: the four presets of a comparison, and what tuning tries in each."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Dict, Optional, Tuple
@@ -23,14 +23,67 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One setting. schedule: constant, or linear, which falls to a twentieth. warmup: share of the run's updates, so that a
+    short trial is the image of a longer run."""
+
+    lr: float
+    schedule: str
+    warmup: float
+
+    def __str__(self) -> str:
+        return f"lr {self.lr:g}, {self.schedule}, warm-up {self.warmup:.0%} of the updates"
+
+    @property
+    def end(self) -> float:
+        """The rate that a linear schedule ends with."""
+        return self.lr / 20 if self.schedule == "linear" else self.lr
+
+
+def grid(rates: Tuple[float, float, float], warmup: float, other_warmup: float) -> Tuple[Trial, ...]:
+    """Three learning rates (the middle one first), then, at the middle one, another warm-up and another schedule."""
+    low, middle, high = rates
+    return (
+        *(Trial(lr, "linear", warmup) for lr in (middle, low, high)),
+        Trial(middle, "linear", other_warmup),
+        Trial(middle, "constant", warmup),
+    )
+
+
+def rates_alone(rates: Tuple[float, ...], warmup: float) -> Tuple[Trial, ...]:
+    """As many trials as `grid` has, all over the learning rate."""
+    return tuple(Trial(lr, "linear", warmup) for lr in rates)
+
+
+# In order of trust: a preset with fewer trials takes the first ones. The keys are what `Preset.tuning` names; `lamb` is
+# LAMB without the floor, whose steps are smaller; `adam` is SHA-RNN with Adam.
+TRIALS: Dict[str, Dict[str, Tuple[Trial, ...]]] = {
+    "small": {
+        "sha_rnn": grid((2e-3, 4e-3, 8e-3), 0.3, 0.1),
+        "lamb": rates_alone((8e-3, 4e-3, 16e-3, 32e-3, 2e-3), 0.3),
+        "adam": grid((1e-3, 2e-3, 4e-3), 0.3, 0.1),
+        "transformer": grid((1e-3, 2e-3, 4e-3), 0.1, 0.3),
+        "lstm": grid((1e-3, 2e-3, 4e-3), 0.1, 0.3),
+    },
+    "large": {
+        "sha_rnn": grid((1e-3, 2e-3, 4e-3), 0.05, 0.2),
+        "lamb": rates_alone((4e-3, 2e-3, 8e-3, 16e-3, 1e-3), 0.05),
+        "adam": grid((2.5e-4, 5e-4, 1e-3), 0.05, 0.2),
+        "transformer": grid((2.5e-4, 5e-4, 1e-3), 0.05, 0.2),
+        "lstm": grid((5e-4, 1e-3, 2e-3), 0.05, 0.2),
+    },
+}
+
+
+@dataclass(frozen=True)
 class Preset:
     """Settings of a comparison.
 
     parameters: the count all contestants are brought to. budget, trial: of a run and of a tuning trial. trials: their
-    number, for each contestant alike, out of those in trials.py under `tuning`. slices: parts a run is cut into, one
-    validation after each. lanes, chunk, context: SHA-RNN's B, T and C in training. window: bytes in a stateless model's
-    training window. Both read lanes · chunk bytes an update. eval_chunk: SHA-RNN's T in evaluation. generated: bytes sampled
-    to time generation. layers: by shape.
+    number, for each contestant alike, out of TRIALS under `tuning`. slices: parts a run is cut into, one validation after
+    each. lanes, chunk, context: SHA-RNN's B, T and C in training; lanes_full: B with a head in every layer, if other.
+    window: bytes in a stateless model's training window. An update reads lanes · chunk bytes. eval_chunk: SHA-RNN's T in
+    evaluation. generated: bytes sampled to time generation, three times. layers: by shape.
     """
 
     name: str
@@ -49,6 +102,7 @@ class Preset:
     dropout: float
     device: Tuple[str, ...]
     jobs: int
+    lanes_full: Optional[int] = None
     eval_chunk: int = 128
     eval_lanes: int = 8
     generated: int = 256
@@ -57,6 +111,15 @@ class Preset:
     long: Optional[Budget] = None
     context_lengths: Tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
+    def trials_of(self, family: str) -> Tuple[Trial, ...]:
+        """The trials of a family, as many for each."""
+        return TRIALS[self.tuning][family][: self.trials]
+
+    @property
+    def timed(self) -> bool:
+        """Whether anything is budgeted in minutes."""
+        return self.budget.seconds is not None or self.trial.seconds is not None
+
     def identity(self) -> Dict:
         """What must be equal for an output folder to be continued: all but what only adds runs to it."""
         return {name: value for name, value in asdict(self).items() if name not in ("seeds", "long")}
@@ -64,6 +127,9 @@ class Preset:
 
 SMALL_LAYERS = {"sha_rnn": 4, "deep": 6, "wide": 2, "gpt": 4, "lstm": 2}
 PAPER_LAYERS = {"sha_rnn": 4, "deep": 12, "wide": 4, "gpt": 8, "lstm": 3}
+
+# --fp16 would not resume exactly: fairseq saves no master weights but LAMB's. --amp keeps the weights in float32.
+_HALF = ("--amp",)
 
 PRESETS = {
     preset.name: preset
@@ -96,8 +162,8 @@ PRESETS = {
             parameters=880_000,
             budget=Budget(minutes=6),
             trial=Budget(minutes=1),
-            trials=3,
-            slices=3,
+            trials=5,
+            slices=6,
             seeds=(1, 2, 3),
             lanes=16,
             chunk=64,
@@ -122,9 +188,9 @@ PRESETS = {
             context=5000,
             window=1024,
             layers=PAPER_LAYERS,
-            tuning="brief",
+            tuning="large",
             dropout=0.1,
-            device=("--fp16",),
+            device=_HALF,
             jobs=1,
             eval_chunk=1024,
         ),
@@ -133,7 +199,7 @@ PRESETS = {
             parameters=53_800_000,
             budget=Budget(minutes=16 * 60),
             trial=Budget(minutes=30),
-            trials=4,
+            trials=5,
             slices=32,
             seeds=(1, 2, 3),
             lanes=16,
@@ -143,8 +209,9 @@ PRESETS = {
             layers=PAPER_LAYERS,
             tuning="large",
             dropout=0.1,
-            device=("--fp16",),
+            device=_HALF,
             jobs=1,
+            lanes_full=8,
             eval_chunk=1024,
             log_interval=100,
         ),
@@ -157,6 +224,7 @@ def choose(
     minutes: Optional[float] = None,
     updates: Optional[int] = None,
     trial_minutes: Optional[float] = None,
+    trials: Optional[int] = None,
     seeds: Optional[str] = None,
     parameters: Optional[int] = None,
     jobs: Optional[int] = None,
@@ -172,6 +240,7 @@ def choose(
         ("--minutes", minutes),
         ("--updates", updates),
         ("--trial-minutes", trial_minutes),
+        ("--trials", trials),
         ("--long-minutes", long_minutes),
         ("--jobs", jobs),
         ("--parameters", parameters),
@@ -186,6 +255,11 @@ def choose(
         preset = replace(preset, budget=Budget(updates=updates), trial=trial, slices=min(preset.slices, updates))
     if trial_minutes is not None:
         preset = replace(preset, trial=Budget(minutes=trial_minutes))
+    if trials is not None:
+        most = len(TRIALS[preset.tuning]["sha_rnn"])
+        if trials > most:
+            raise UsageError(f"--trials {trials} is more than the {most} there are for each contestant")
+        preset = replace(preset, trials=trials)
     if seeds is not None:
         preset = replace(preset, seeds=parse_seeds(seeds))
     if parameters is not None:

@@ -2,11 +2,13 @@
 
 from typing import Any, Dict, List, Optional, Sequence
 
+_VALID = "SHA-RNN streaming, the others in plain blocks"
+
 PLOTS = {
-    "valid-minutes": "Validation against training time, mean over seeds",
-    "valid-bytes": "Validation against bytes read, mean over seeds",
-    "long-valid-minutes": "The longer runs against training time",
-    "long-valid-bytes": "The longer runs against bytes read",
+    "valid-minutes": f"Validation ({_VALID}) against training time, mean over seeds",
+    "valid-bytes": f"Validation ({_VALID}) against bytes read, mean over seeds",
+    "long-valid-minutes": f"The longer runs: validation ({_VALID}) against training time",
+    "long-valid-bytes": f"The longer runs: validation ({_VALID}) against bytes read",
     "quality-eval-speed": "Quality against evaluation speed (SHA-RNN streaming, others in plain blocks)",
     "quality-generation-speed": "Quality against generation speed",
     "trust-ratios": "Trust ratios of every tensor over training (the published floor is 0.25)",
@@ -31,12 +33,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> List[str]:
 
 
 def headline(summaries: Sequence[Dict]) -> List[str]:
-    """Who is ahead, whoever it is."""
+    """Who is ahead, whoever it is: of each family the form that is best by validation, compared by its test."""
     families = {"sha_rnn": "SHA-RNN", "transformer": "fairseq Transformer", "lstm": "fairseq LSTM"}
     best: Dict[str, Dict] = {}
     for item in summaries:
         known = best.get(item["family"])
-        if item["test_bpb"] and (known is None or item["test_bpb"]["mean"] < known["test_bpb"]["mean"]):
+        if item["test_bpb"] and (known is None or item["valid_bpb"]["mean"] < known["valid_bpb"]["mean"]):
             best[item["family"]] = item
     if "sha_rnn" not in best or "transformer" not in best:
         return []
@@ -44,14 +46,14 @@ def headline(summaries: Sequence[Dict]) -> List[str]:
     gap = theirs["test_bpb"]["mean"] - ours["test_bpb"]["mean"]
     word = "ahead of" if gap > 0 else "behind"
     lines = [
-        f"**The best SHA-RNN ({ours['title']}) is {abs(gap):.4f} bits per byte {word} the best fairseq Transformer "
+        f"**SHA-RNN ({ours['title']}) is {abs(gap):.4f} bits per byte {word} the best fairseq Transformer "
         f"({theirs['title']}): {number(ours['test_bpb'], 4)} against {number(theirs['test_bpb'], 4)}"
         f"{_noise(ours, theirs, gap)}.**",
         "",
     ]
     order = sorted(best.values(), key=lambda item: item["test_bpb"]["mean"])
     ranking = [f"{families[item['family']]} {number(item['test_bpb'], 4)}" for item in order]
-    return [*lines, "Best of each kind, test, bits per byte: " + ", ".join(ranking) + ".", ""]
+    return [*lines, "Of each kind the best by validation, test, bits per byte: " + ", ".join(ranking) + ".", ""]
 
 
 def _noise(ours: Dict, theirs: Dict, gap: float) -> str:
@@ -83,7 +85,8 @@ def speed_rows(summaries: Sequence[Dict]) -> List[List[str]]:
         generation = [f"{item['generation'][key]:,.0f}" for key in item["generation"]] or ["–", "–"]
         rows.append(
             [
-                *(item["title"], number(item["train_bytes_per_second"]), number(item["peak_memory"], 0, 2**-20)),
+                *(item["title"], number(item["train_bytes_per_second"]), number(item["cores"], 2)),
+                number(item["peak_memory"], 0, 2**-20),
                 *(number(item["eval_bytes_per_second"]), number(item["eval_seconds"], 1)),
                 *(number(item["window_seconds"], 1), *generation),
             ]
@@ -97,11 +100,17 @@ def trial_rows(results: Dict) -> List[List[str]]:
         [
             *(titles[trial["contestant"]], trial["options"]),
             f"failed: {trial['reason']}" if trial["status"] == "failed" else f"{trial['valid_bpb']:.4f}",
-            *(f"{trial['updates']:,}", "**chosen**" if trial["chosen"] else ""),
+            *(f"{trial['updates']:,}", _choice(trial)),
         ]
         for trial in results["trials"]
         if trial["status"] != "running"
     ]
+
+
+def _choice(trial: Dict) -> str:
+    if not trial["chosen"]:
+        return ""
+    return "**chosen** (an end of its range of rates: another may be better)" if trial["edge"] else "**chosen**"
 
 
 def long_rows(results: Dict) -> List[List[str]]:
@@ -142,10 +151,21 @@ def render(results: Dict[str, Any], plots: Sequence[str]) -> str:
         lines += ["## One longer run of the best of each kind", ""]
         header = ["", "budget", "valid", "test", "million bytes read", "minutes"]
         lines += table(header, long_rows(results))
+        lines += [
+            f"The learning rates are those of the short trials ({results['trial']}), not tuned for this length.",
+            "",
+        ]
         lines += [*_plot("long-valid-minutes", plots), *_plot("long-valid-bytes", plots)]
     lines += ["## Speed and memory", ""]
     prompts = [f"generation after {prompt:,} bytes, bytes/s" for prompt in results["prompts"]]
-    header = ["", "training, bytes/s", "peak memory in training, MiB", "evaluation, bytes/s", "evaluation, s"]
+    header = [
+        "",
+        "training, bytes/s",
+        "CPU/wall",
+        "peak memory in training, MiB",
+        "evaluation, bytes/s",
+        "evaluation, s",
+    ]
     lines += table([*header, "with windows, s", *prompts], speed_rows(summaries))
     lines += [results["speed_line"], ""]
     for name in ("quality-eval-speed", "quality-generation-speed"):
@@ -165,14 +185,14 @@ def context_section(context: Dict, plots: Sequence[str]) -> List[str]:
     rows = []
     for item in context["lengths"]:
         if item["reason"] is not None:
-            rows.append([f"{item['context']:,}", f"failed: {item['reason']}", "", "", ""])
+            rows.append([f"{item['context']:,}", f"failed: {item['reason']}", "", "", "", ""])
             continue
         memory = f"{item['peak_memory'] / 2**20:,.0f}"
         speed, seconds = f"{item['bytes_per_second']:,.0f}", f"{item['seconds']:,.1f}"
-        rows.append([f"{item['context']:,}", f"{item['bpb']:.4f}", seconds, speed, memory])
+        rows.append([f"{item['context']:,}", f"{item['bpb']:.4f}", seconds, speed, memory, item["chunk"]])
     lines = ["## Context length, without retraining", ""]
     lines += [f"{context['title']}, trained with a context of {context['trained_with']:,}; one lane.", ""]
-    header = ["context length", "test, bits per byte", "seconds", "bytes/s", "peak memory, MiB"]
+    header = ["context length", "test, bits per byte", "seconds", "bytes/s", "peak memory, MiB", "chunk"]
     return [*lines, *table(header, rows), *_plot("context-length", plots)]
 
 

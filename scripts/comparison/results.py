@@ -7,22 +7,32 @@ from statistics import mean, stdev
 from typing import Any, Dict, List, Optional, Sequence
 
 from comparison.experiment import Experiment
-from comparison.storage import read_json, write_json, write_text
+from comparison.folder import read_json, write_json, write_text
 from comparison.training import Run
 
-_EVALUATION = "evaluation-"
+
+def modes(family: str, context: Optional[int]) -> List[str]:
+    """How a contestant's runs are evaluated on the test split; the last is the one that counts, whatever it says.
+
+    context: of the windows that fit SHA-RNN's time, for stateless models; None or 0 where none does.
+    """
+    if family == "sha_rnn":
+        return ["streaming"]
+    return ["blocks", f"window-{context}"] if context else ["blocks"]
 
 
-def run_result(run: Run) -> Dict[str, Any]:
-    """A run's record with what was measured on its checkpoint."""
-    evaluations = [read_json(path) for path in sorted(run.folder.glob(f"{_EVALUATION}*.json"))]
+def run_result(run: Run, context: Optional[int]) -> Dict[str, Any]:
+    """A run's record with what was measured on its checkpoint, in the modes that count."""
+    wanted = modes(run.job.contestant.family, context)
+    known = [read_json(run.folder / f"evaluation-{mode}.json") for mode in wanted]
     record = dict(run.record)
     record["folder"] = f"{run.folder.parent.name}/{run.folder.name}"
     record["bytes_per_second"] = record["bytes"] / record["train_seconds"] if record["train_seconds"] else None
+    record["cores"] = record["cpu_seconds"] / record["wall_seconds"] if record["wall_seconds"] else None
     record["valid_bpb"] = run.best_valid_bpb
-    record["evaluations"] = evaluations
+    record["evaluations"] = [item for item in known if item is not None]
     record["generation"] = read_json(run.folder / "generation.json")
-    record["test_bpb"] = min((item["bpb"] for item in evaluations if item["reason"] is None), default=None)
+    record["test_bpb"] = known[-1].get("bpb") if known[-1] else None
     return record
 
 
@@ -42,17 +52,15 @@ def summarise(name: str, title: str, family: str, results: List[Dict], context: 
         found = [item for result in good for item in result["evaluations"] if item["mode"] == mode]
         return spread([item.get(value) for item in found])
 
-    main = "streaming" if family == "sha_rnn" else "blocks"
-    window = None if not context else f"window-{context}"
+    main, *windows = modes(family, context)
+    window = windows[0] if windows else None
     generation = next((result["generation"] for result in good if result["generation"]), None) or {}
     tests = {main: evaluated(main, "bpb"), "window": None if window is None else evaluated(window, "bpb")}
-    best = min((test for test in tests.values() if test is not None), key=lambda test: test["mean"], default=None)
     return {
         "name": name,
         "title": title,
         "family": family,
         "parameters": results[0]["parameters"] if results else None,
-        "trial": results[0]["trial"] if results else None,
         "seeds": len(good),
         "failed": [f"seed {item['seed']}: {item['reason']}" for item in results if item["status"] == "failed"]
         + [f"{part['mode']}: {part['reason']}" for item in good for part in item["evaluations"] if part["reason"]]
@@ -61,10 +69,11 @@ def summarise(name: str, title: str, family: str, results: List[Dict], context: 
         "updates": spread([item["updates"] for item in good]),
         "train_minutes": spread([item["train_seconds"] / 60 for item in good]),
         "train_bytes_per_second": spread([item["bytes_per_second"] for item in good]),
+        "cores": spread([item["cores"] for item in good]),
         "peak_memory": spread([item["peak_memory"] for item in good]),
         "valid_bpb": spread([item["valid_bpb"] for item in good]),
         "test": tests,
-        "test_bpb": best,
+        "test_bpb": evaluated(window or main, "bpb"),
         "context": context,
         "eval_bytes_per_second": evaluated(main, "bytes_per_second"),
         "eval_seconds": evaluated(main, "seconds"),
@@ -77,27 +86,27 @@ def collect(experiment: Experiment, about: Dict[str, Any]) -> Dict[str, Any]:
     """Everything, from the records of runs as they are now. about: what the caller knows (preset, machine, command ...)."""
     trials = []
     for contestant, trial, run in experiment.trials:
-        chosen = experiment.chosen.get(contestant.name) == trial
-        trials.append({**run_result(run), "options": str(trial), "chosen": chosen})
-    runs = [run_result(run) for run in experiment.runs]
-    long_runs = [run_result(run) for run in experiment.long_runs]
-    windows = {
-        contestant.name: read_json(experiment.out / "windows" / f"{contestant.name}.json")
-        for contestant in experiment.contestants
-    }
+        chosen = experiment.tuned.get(contestant.name) is run
+        rates = [other.lr for other in contestant.trials]
+        edge = len(set(rates)) > 1 and trial.lr in (min(rates), max(rates))
+        trials.append({**run_result(run, None), "options": str(trial), "chosen": chosen, "edge": chosen and edge})
+    windows = {contestant.name: experiment.windows(contestant) for contestant in experiment.contestants}
+
+    def measured(run: Run) -> Dict[str, Any]:
+        return run_result(run, windows[run.job.contestant.name]["context"])
+
+    runs = [measured(run) for run in experiment.runs]
     summaries = []
     for contestant in experiment.contestants:
         own = [item for item in runs if item["contestant"] == contestant.name]
-        context = (windows[contestant.name] or {}).get("context")
+        context = windows[contestant.name]["context"]
         summaries.append(summarise(contestant.name, contestant.title, contestant.family, own, context))
-        summaries[-1]["group"] = contestant.group
-        summaries[-1]["size"] = " ".join(experiment.sizes[contestant.name].options)
     return {
         **about,
         "summaries": summaries,
         "trials": trials,
         "runs": runs,
-        "long": long_runs,
+        "long": [measured(run) for run in experiment.long_runs],
         "windows": windows,
         "context": read_json(experiment.out / "context.json"),
     }
@@ -105,23 +114,23 @@ def collect(experiment: Experiment, about: Dict[str, Any]) -> Dict[str, Any]:
 
 COLUMNS = (
     *("kind", "contestant", "seed", "status", "reason", "trial", "parameters", "updates", "bytes", "train_seconds"),
-    *("bytes_per_second", "peak_memory", "valid_bpb", "test_bpb"),
+    *("bytes_per_second", "cores", "peak_memory", "valid_bpb", "test_bpb"),
 )
 
 
 def to_csv(results: Dict[str, Any]) -> str:
     """A row for each run, trials included; evaluations of the test split as columns of their own."""
     rows = [*results["trials"], *results["runs"], *results["long"]]
-    modes = sorted({item["mode"] for row in rows for item in row["evaluations"]})
+    evaluated = sorted({item["mode"] for row in rows for item in row["evaluations"]})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        [*COLUMNS, *(f"test_{mode}" for mode in modes), *(f"test_{mode}_bytes_per_second" for mode in modes)]
+        [*COLUMNS, *(f"test_{mode}" for mode in evaluated), *(f"test_{mode}_bytes_per_second" for mode in evaluated)]
     )
     for row in rows:
         found = {item["mode"]: item for item in row["evaluations"]}
-        values = [found.get(mode, {}).get("bpb") for mode in modes]
-        speeds = [found.get(mode, {}).get("bytes_per_second") for mode in modes]
+        values = [found.get(mode, {}).get("bpb") for mode in evaluated]
+        speeds = [found.get(mode, {}).get("bytes_per_second") for mode in evaluated]
         writer.writerow(["" if item is None else item for item in [*(row[key] for key in COLUMNS), *values, *speeds]])
     return text.getvalue()
 

@@ -3,17 +3,18 @@
 import contextlib
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+from comparison import machine
 from comparison.contestants import Contestant
+from comparison.folder import read_json, write_json
 from comparison.logs import SliceLog, read_slice
-from comparison.presets import Budget, Preset
-from comparison.processes import USER_DIR, Processes, fairseq, reason_of_failure, shown
+from comparison.presets import Budget, Preset, Trial
+from comparison.processes import USER_DIR, Ended, Processes, fairseq, noted_memory, reason_of_failure, shown
+from comparison.schedule import Schedule
 from comparison.sizes import Size
-from comparison.storage import read_json, write_json
-from comparison.trials import Trial
 from fairseq_sharnn.errors import UsageError
 
 NEVER = "1000000"  # epochs
@@ -21,9 +22,10 @@ NEVER = "1000000"  # epochs
 
 @dataclass(frozen=True)
 class Job:
-    """What a run needs to know. rate: updates a second, from an earlier run: a falling schedule must know its end."""
+    """What a run needs to know. rate: updates a second, lost_seconds: what fairseq's clock counts beside updates when it
+    starts; both from an earlier run of the same contestant."""
 
-    kind: str  # probe, trial, run or long
+    kind: str  # pace, trial, run or long
     contestant: Contestant
     size: Size
     trial: Trial
@@ -31,10 +33,10 @@ class Job:
     slices: int
     seed: int
     rate: float = 1.0
+    lost_seconds: float = 0.0
 
-    @property
-    def name(self) -> str:
-        return f"{self.kind}-{self.contestant.name}-seed{self.seed}"
+    def at(self, rate: float, lost_seconds: float) -> "Job":
+        return replace(self, rate=rate, lost_seconds=lost_seconds)
 
 
 class Run:
@@ -57,9 +59,14 @@ class Run:
             "valid_seconds": 0.0,
             "updates": 0,
             "bytes": 0.0,
+            "warm_rate": None,
             "peak_memory": 0,
-            "lost_seconds": 0.0,
+            "cpu_seconds": 0.0,
+            "wall_seconds": 0.0,
+            "lost_seconds": job.lost_seconds,
+            "schedule": None,
             "commands": [],
+            "made_by": [],
         }
 
     @property
@@ -80,14 +87,17 @@ class Run:
         return 0 if self.finished else self.job.slices - self.record["slices"]
 
     def advance(self) -> None:
-        """Train one slice and write it into the record; a command that fails ends the run, with the reason."""
+        """Train one slice and write it into the record; a command that fails ends the run, with the reason.
+
+        Raises UsageError where the command was stopped from outside: then the slice is not done, and nothing failed.
+        """
         number = self.record["slices"] + 1
         log = self.folder / f"slice-{number}.log"
         updates_done, clock = self._checkpoint_clock()
-        if updates_done > self.record["updates"] and log.exists():
+        if updates_done > self.record["updates"] and log.exists() and self.record["schedule"]:
             done = read_slice(log, self.record["updates"])  # this script was killed between checkpoint and record
             if done is not None and done.updates == updates_done:
-                return self._record_slice(done, 0)
+                return self._record_slice(done, Ended(0, noted_memory(log), 0.0, 0.0))
         if number == 1:  # an attempt that was stopped may have left something
             updates_done, clock = 0, 0.0
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
@@ -97,58 +107,70 @@ class Run:
             raise UsageError(
                 f"{self.folder / 'checkpoints'} has lost its checkpoint: delete {self.folder} to repeat it"
             )
+        self.record["schedule"] = asdict(self._schedule())
         command = self.command(number, clock)
-        ended = self.processes.run(command, log)
+        environment = {**self.processes.environment, **dict(self.job.contestant.environment)}
+        self.record["commands"][number - 1 :] = [shown(command, environment)]
+        if machine.here() not in self.record["made_by"]:
+            self.record["made_by"].append(machine.here())
+        write_json(self.folder / "run.json", self.record)
+        ended = self.processes.run(command, log, environment)
         done = read_slice(log, self.record["updates"])
-        self.record["commands"].append(shown(command))
         if ended.code != 0 or done is None:
             self.record.update(status="failed", reason=reason_of_failure(log, ended.code))
             write_json(self.folder / "run.json", self.record)
         else:
-            self._record_slice(done, ended.peak_memory)
+            self._record_slice(done, ended)
 
     def command(self, number: int, clock: float) -> List[str]:
         """fairseq-train for slice `number` (from 1), when its own clock stands at `clock` seconds."""
         job, preset = self.job, self.preset
         streaming = job.contestant.streaming
         length = preset.chunk if streaming else preset.window
-        lanes = preset.lanes if streaming else max(1, preset.lanes * preset.chunk // preset.window)
+        lanes = job.contestant.lanes or preset.lanes
+        if not streaming:
+            lanes = max(1, preset.lanes * preset.chunk // preset.window)
+        interval = max(1, preset.log_interval // 4) if job.kind == "pace" else preset.log_interval
         options: List[str] = [
             *(fairseq("train"), str(self.data), "--user-dir", str(USER_DIR), "--task", "byte_level_lm"),
             *job.contestant.arguments,
             *job.size.options,
             *job.contestant.optimizer,
-            *job.trial.options(self._total_updates()),
+            *self._schedule().options(),
             *("--tokens-per-sample", str(length), "--batch-size", str(lanes)),
             *("--batch-size-valid", str(preset.eval_lanes * 2 if streaming else 16)),
             *("--seed", str(job.seed), *preset.device, "--num-workers", "0"),
             *("--save-dir", str(self.folder / "checkpoints"), "--no-epoch-checkpoints"),
             *("--save-interval", NEVER, "--validate-interval", NEVER, "--best-checkpoint-metric", "bpb"),
-            *("--log-format", "json", "--log-interval", str(preset.log_interval)),
+            *("--log-format", "json", "--log-interval", str(interval)),
         ]
-        if job.kind in ("probe", "trial"):
+        if job.kind in ("pace", "trial"):
             options.append("--no-save")
-        if "lamb_min_trust" in job.contestant.optimizer and job.kind == "run":
+        if job.contestant.trust_log and job.kind == "run":
             options += ["--trust-log", str(self._trust_log), "--trust-log-interval", str(preset.log_interval)]
         if job.budget.updates is not None:
             if streaming:
                 options.append("--no-bptt-jitter")  # the same bytes in each update as the others
             return [*options, "--max-update", str(job.budget.updates * number // job.slices)]
         wanted = job.budget.seconds * number / job.slices - self.record["train_seconds"]
-        stop = clock + max(0.0, wanted) + min(2.0, self.record["lost_seconds"])
+        stop = clock + max(0.0, wanted) + self.record["lost_seconds"]
         return [*options, "--stop-time-hours", f"{stop / 3600:.6f}"]
 
     @property
     def _trust_log(self) -> Path:
         return self.folder / "trust.jsonl"
 
-    def _total_updates(self) -> int:
-        """Updates of the whole run, as far as is known now: a falling schedule follows the machine's real speed."""
-        if self.job.budget.updates is not None:
-            return self.job.budget.updates
-        seconds, done = self.record["train_seconds"], self.record["updates"]
+    def _schedule(self) -> Schedule:
+        """Over the updates that the whole run will make, as far as is known now: a fall follows the machine's real speed."""
+        record, budget = self.record, self.job.budget
+        seconds, done = record["train_seconds"], record["updates"]
+        if budget.updates is not None:
+            return Schedule.of(self.job.trial, budget.updates)
         rate = done / seconds if seconds > 0 else self.job.rate
-        return done + round(rate * max(0.0, self.job.budget.seconds - seconds))
+        total = done + round(rate * max(0.0, budget.seconds - seconds))
+        if record["slices"] == 0:
+            return Schedule.of(self.job.trial, total)
+        return Schedule(**record["schedule"]).continued(done, total)
 
     def _checkpoint_clock(self) -> Tuple[int, float]:
         """Updates and seconds of training as fairseq counts them (validation in, start-up out) in the last checkpoint."""
@@ -160,11 +182,9 @@ class Run:
         state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
         return state["optimizer_history"][-1]["num_updates"], float(state["extra_state"]["previous_training_time"])
 
-    def _record_slice(self, done: SliceLog, peak_memory: int) -> None:
+    def _record_slice(self, done: SliceLog, ended: Ended) -> None:
         record, job = self.record, self.job
-        if (
-            job.budget.seconds is not None
-        ):  # what fairseq's clock counts beside the updates: data, a dry run of validation
+        if job.budget.seconds is not None:
             wanted = job.budget.seconds * (record["slices"] + 1) / job.slices - record["train_seconds"]
             record["lost_seconds"] = max(0.0, record["lost_seconds"] + wanted - done.train_seconds)
         record["slices"] += 1
@@ -172,7 +192,10 @@ class Run:
         record["valid_seconds"] += done.valid_seconds
         record["updates"] = done.updates
         record["bytes"] += done.slice_bytes
-        record["peak_memory"] = max(record["peak_memory"], peak_memory)
+        record["warm_rate"] = done.warm_rate
+        record["peak_memory"] = max(record["peak_memory"], ended.peak_memory)
+        record["cpu_seconds"] += ended.cpu_seconds
+        record["wall_seconds"] += ended.wall_seconds
         record["points"].append(
             {
                 "minutes": record["train_seconds"] / 60,

@@ -1,8 +1,8 @@
 import pytest
+from comparison.ablations import BASE, context_lengths, variants
 from comparison.command_line import only
 from comparison.presets import PRESETS
 from comparison.sizes import counter
-from comparison.variants import BASE, variants
 
 from fairseq_sharnn.errors import UsageError
 
@@ -11,13 +11,35 @@ FOUND = variants(PRESET)
 
 
 def test_one_factor_at_a_time():
-    base = FOUND[0]
-    assert base.name == BASE and len({item.name for item in FOUND}) == len(FOUND)
+    base, by_name = FOUND[0], {item.name: item for item in FOUND}
+    assert base.name == BASE and len(by_name) == len(FOUND)
     for item in FOUND[1:]:
         changed = item.arguments[len(base.arguments) :]
         assert item.arguments[: len(base.arguments)] == base.arguments
-        assert bool(changed) != (item.optimizer != base.optimizer)
-        assert (item.tuned_as is None) == (item.optimizer != base.optimizer)
+        tuned_alone = item.optimizer != base.optimizer
+        assert (item.tuned_as is None) == tuned_alone
+        assert item.name == "full_feed_forward" or bool(changed) + bool(item.environment) + tuned_alone == 1
+    boom, full = by_name["boom_in_torch"], by_name["full_feed_forward"]
+    assert boom.environment == full.environment == (("FAIRSEQ_SHARNN_KERNELS", "0"),)
+    assert {item.name for item in FOUND if item.trust_log} == {BASE, "min_trust_0.1", "lamb"}
+
+
+def test_adam_differs_from_lamb_in_the_optimizer_alone():
+    """Its clipping, decay, betas and epsilon are the defaults of LAMB."""
+    from fairseq_sharnn.optim.lamb_min_trust import LambMinTrustConfig
+
+    adam = next(item.optimizer for item in FOUND if item.name == "adam")
+    options = dict(zip(adam[::2], adam[1::2]))
+    lamb = LambMinTrustConfig()
+    assert options["--adam-betas"] == lamb.lamb_betas and float(options["--adam-eps"]) == lamb.lamb_eps
+    assert float(options["--weight-decay"]) == lamb.weight_decay
+    assert options["--clip-norm"] == dict(zip(FOUND[0].optimizer[::2], FOUND[0].optimizer[1::2]))["--clip-norm"]
+
+
+def test_no_context_length_is_dropped_but_beyond_the_test_split():
+    paper = PRESETS["paper"]
+    assert context_lengths(paper, 5_000_000) == [256 * 2**n for n in range(9)]
+    assert context_lengths(paper, 1000) == [256, 512, 1024]
 
 
 def test_optimizers_are_tuned_alike():

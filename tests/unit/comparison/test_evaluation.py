@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from comparison import evaluation
+from comparison import evaluation, generation
 from comparison.evaluation import fit_context, largest_context
 from comparison.generation import StepwiseDecoder
 from comparison.presets import choose
@@ -18,29 +18,37 @@ PRESET = choose("cpu")
 )
 def test_the_context_that_a_time_affords(blocks, allowed, context):
     """256 / (256 - w) times the time of plain blocks, in steps of 8."""
-    assert largest_context(PRESET, blocks, allowed) == context
+    assert largest_context(256, blocks, allowed) == context
 
 
-def measured(monkeypatch, tmp_path, seconds_of_context):
+def measured(monkeypatch, tmp_path, seconds_of_context, family="transformer"):
     """Run fit_context with evaluations that take `seconds_of_context(context)`."""
     tried = []
+    window = {"transformer": 256, "lstm": 1024}[family]
 
     def evaluate(run, mode, options, processes):
         context = int(mode.rpartition("-")[2])
-        assert options == evaluation.window_options(PRESET, context)
+        assert options == evaluation.window_options(PRESET, window, context)
         tried.append(context)
         return {"reason": None, "seconds": seconds_of_context(context)}
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
-    run = SimpleNamespace(preset=PRESET)
+    run = SimpleNamespace(preset=PRESET, job=SimpleNamespace(contestant=SimpleNamespace(family=family)))
     return fit_context(run, 5.0, 10.0, None, tmp_path / "window.json"), tried
 
 
 def test_a_first_guess_that_holds_is_kept(monkeypatch, tmp_path):
     found, tried = measured(monkeypatch, tmp_path, lambda context: 9.9)
-    assert found["context"] == 128 and tried == [128]
+    assert (found["context"], found["window"]) == (128, 256) and tried == [128]
     again, tried = measured(monkeypatch, tmp_path, lambda context: 0.0)
     assert again == found and tried == []
+
+
+def test_one_that_is_faster_than_thought_is_widened_once(monkeypatch, tmp_path):
+    found, tried = measured(monkeypatch, tmp_path, lambda context: 3.0 / (1 - context / 256))
+    assert tried[0] == 128 and len(tried) == 2 and found["context"] == tried[1] > 160
+    found, tried = measured(monkeypatch, tmp_path / "slow", lambda context: 6.0 if context == 128 else 99.0)
+    assert len(tried) == 2 and tried[1] > 128 and found["context"] == 128
 
 
 def test_a_window_that_costs_more_than_allowed_is_narrowed(monkeypatch, tmp_path):
@@ -49,9 +57,14 @@ def test_a_window_that_costs_more_than_allowed_is_narrowed(monkeypatch, tmp_path
     assert 6.0 / (1 - found["context"] / 256) <= 10.0 and found["context"] > 64
 
 
+def test_an_lstms_windows_are_longer_than_in_training(monkeypatch, tmp_path):
+    found, _ = measured(monkeypatch, tmp_path, lambda context: 9.9, "lstm")
+    assert (found["context"], found["window"]) == (512, 1024)
+
+
 def test_none_that_fits_is_none(monkeypatch, tmp_path):
     found, tried = measured(monkeypatch, tmp_path, lambda context: 99.0)
-    assert found["context"] == 0 and len(tried) <= 3
+    assert found["context"] == 0 and len(tried) <= 4
 
 
 class Recorder(torch.nn.Module):
@@ -84,4 +97,21 @@ def test_decoding_without_an_end():
     decoder = StepwiseDecoder(model, ByteDictionary(), window=None)
     for token in range(20):
         decoder.step(token)
-    assert [len(tokens) for tokens, _ in model.calls] == list(range(1, 22))
+    assert [tokens for tokens, _ in model.calls] == [[token] for token in decoder.tokens]
+    assert [steps for _, steps in model.calls] == list(range(1, 22))
+
+
+def test_only_the_loop_over_bytes_is_timed(monkeypatch):
+    """The median of three, each from where the last ended; the prompt is read once, before."""
+    model = Recorder()
+    decoder = StepwiseDecoder(model, ByteDictionary(), window=None)
+    clock = iter([0.0, 1.0, 10.0, 15.0, 20.0, 22.0])
+    calls = []
+
+    def now():
+        calls.append(len(model.calls))
+        return next(clock)
+
+    monkeypatch.setattr(generation.time, "perf_counter", now)
+    assert generation.seconds_to_write(decoder, ByteDictionary(), b"prompt", 4) == 2.0
+    assert calls == [7, 11, 11, 15, 15, 19]

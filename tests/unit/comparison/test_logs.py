@@ -33,6 +33,19 @@ def test_a_slice_counts_training_alone(tmp_path):
     assert done.slice_bytes == 10 * 1000 + 10 * 900 + 4 * 900
 
 
+def test_the_warm_rate_leaves_out_the_first_third(tmp_path):
+    inner = [INNER.format(time=time, bpb=5, wpb=1000, n=n) for time, n in ((108, 2), (112, 10), (120, 90), (130, 190))]
+    path = write(
+        tmp_path / "log",
+        "100.0 x | Start iterating over samples",
+        *inner,
+        '130.0 x | begin validation on "valid" subset',
+        VALID.format(time=131, bpb=3.25, n=190),
+    )
+    assert read_slice(path, 0).warm_rate == (190 - 10) / (130 - 112)
+    assert read_slice(slice_log(tmp_path / "short", VALID.format(time=127.5, bpb=3.25, n=34)), 0).warm_rate > 0
+
+
 def test_a_slice_without_validation_is_not_done(tmp_path):
     assert read_slice(slice_log(tmp_path / "log"), 0) is None
     cut = write(tmp_path / "cut", "100.0 x | Start iterating over samples", "10", "")

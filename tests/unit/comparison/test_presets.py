@@ -1,12 +1,9 @@
 import pytest
 from comparison.contestants import contestants
-from comparison.plan import Plan
-from comparison.presets import PRESETS, Budget, choose, parse_seeds
-from comparison.trials import TRIALS, Trial
+from comparison.presets import PRESETS, TRIALS, Budget, Trial, choose, parse_seeds
+from comparison.schedule import Schedule
 
 from fairseq_sharnn.errors import UsageError
-
-SPLITS = {"train": 90_000, "valid": 5_000, "test": 5_000}
 
 
 def test_options_replace_what_the_preset_says():
@@ -32,6 +29,7 @@ def test_only_seeds_and_long_runs_may_be_added_to_a_comparison():
         ("cpu", {"minutes": 0}, "--minutes must be above 0, but it is 0"),
         ("cpu", {"minutes": float("nan")}, "--minutes must be above 0, but it is nan"),
         ("cpu", {"updates": -3}, "--updates must be above 0, but it is -3"),
+        ("cpu", {"trials": 6}, "--trials 6 is more than the 5"),
         ("cpu", {"jobs": 0}, "--jobs must be above 0"),
         ("cpu", {"seeds": "one"}, "--seeds takes whole numbers such as 1,2,3, not 'one'"),
         ("cpu", {"seeds": "0"}, "--seeds must be at least 1"),
@@ -51,26 +49,25 @@ def test_every_contestant_gets_the_same_number_of_trials_and_bytes(preset):
     found = contestants(preset)
     assert len(found) == 7
     assert {len(contestant.trials) for contestant in found} == {preset.trials}
-    assert min(len(trials) for trials in TRIALS[preset.tuning].values()) >= preset.trials
     assert preset.lanes * preset.chunk % preset.window == 0
 
 
-def test_gpu_fits_into_25_minutes():
-    preset = PRESETS["gpu"]
-    plan = Plan(preset, contestants(preset), {"train": 90_000_000, "valid": 5_000_000, "test": 5_000_000})
-    assert plan.total() / preset.jobs < 25 * 60
-
-
-def test_the_plan_counts_every_run():
-    one, three = choose("cpu", seeds="1"), choose("cpu", seeds="1,2,3")
-    costs = [Plan(preset, contestants(preset), SPLITS).total() for preset in (one, three)]
-    assert costs[1] - costs[0] > 2 * 7 * 6 * 60
-    longer = choose("cpu", seeds="1", long_minutes=30)
-    assert Plan(longer, contestants(longer), SPLITS).total() - costs[0] > 3 * 30 * 60
+def test_trials_change_one_thing_and_cover_the_rates():
+    for families in TRIALS.values():
+        assert {len(trials) for trials in families.values()} == {5}
+        for trials in families.values():
+            first = trials[0]
+            for trial in trials[1:]:
+                same = [getattr(trial, name) == getattr(first, name) for name in ("lr", "schedule", "warmup")]
+                assert sum(same) == 2
+    rates = {name: {trial.lr for trial in choose("cpu").trials_of(name)} for name in ("sha_rnn", "transformer", "lstm")}
+    assert rates["sha_rnn"] == {2e-3, 4e-3, 8e-3}
+    assert rates["transformer"] == rates["lstm"] == {1e-3, 2e-3, 4e-3}
+    assert max(trial.lr for trial in choose("cpu").trials_of("lamb")) > 8e-3
 
 
 def test_a_trial_becomes_fairseqs_options():
-    options = Trial(4e-3, "linear", 0.25).options(total_updates=1000)
+    options = Schedule.of(Trial(4e-3, "linear", 0.25), total=1000).options()
     assert dict(zip(options[::2], options[1::2])) == {
         "--lr-scheduler": "polynomial_decay",
         "--lr": "0.004",
@@ -78,7 +75,46 @@ def test_a_trial_becomes_fairseqs_options():
         "--total-num-update": "1000",
         "--end-learning-rate": "0.0002",
     }
-    assert Trial(1e-3, "constant", 800).options(1000)[-1] == "800"
-    assert Trial(1e-3, "constant", 0.1).options(3)[:2] == ("--lr-scheduler", "fixed")
-    assert Trial(1e-3, "inverse_sqrt", 0.1).options(1000)[1] == "inverse_sqrt"
-    assert Trial(1e-3, "linear", 50).options(3)[-3] == "51"  # a schedule must end behind its warm-up
+    assert Schedule.of(Trial(1e-3, "constant", 0.1), 300).options() == (
+        ["--lr-scheduler", "fixed", "--lr", "0.001", "--warmup-updates", "30"]
+    )
+    assert Schedule.of(Trial(1e-3, "linear", 0.9), 1).total == 2  # a schedule must end behind its warm-up
+
+
+@pytest.mark.parametrize("total", [401, 700, 1000, 4000])
+def test_a_fall_bends_without_a_jump(total):
+    """By fairseq's own scheduler: the rate where two slices meet, and where the fall ends."""
+    before = Schedule.of(Trial(4e-3, "linear", 0.1), 1000)
+    after = before.continued(400, total)
+    assert fairseqs_rate(after, 400) == pytest.approx(fairseqs_rate(before, 400), rel=1e-6)
+    assert fairseqs_rate(after, total) == pytest.approx(2e-4) and after.warmup == before.warmup
+    assert fairseqs_rate(after, 401) <= fairseqs_rate(after, 400)
+    warming = before.continued(50, total)
+    assert fairseqs_rate(warming, 51) == fairseqs_rate(before, 51)
+
+
+def fairseqs_rate(schedule, update):
+    from types import SimpleNamespace
+
+    from fairseq.optim import FairseqOptimizer
+    from fairseq.optim.lr_scheduler.polynomial_decay_schedule import PolynomialDecayLRSchedule
+
+    class Optimizer(FairseqOptimizer):
+        def __init__(self):
+            self.lr = None
+
+        def set_lr(self, lr):
+            self.lr = lr
+
+        def get_lr(self):
+            return self.lr
+
+    options = dict(zip(schedule.options()[::2], schedule.options()[1::2]))
+    cfg = SimpleNamespace(
+        lr=[float(options["--lr"])],
+        warmup_updates=int(options["--warmup-updates"]),
+        total_num_update=int(options["--total-num-update"]),
+        end_learning_rate=float(options["--end-learning-rate"]),
+        power=1.0,
+    )
+    return PolynomialDecayLRSchedule(cfg, Optimizer()).step_update(update)

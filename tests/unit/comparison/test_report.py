@@ -2,9 +2,11 @@
 
 import csv
 import io
+from types import SimpleNamespace
 
 import pytest
 from comparison import plots, report, results
+from comparison.folder import write_json
 from comparison.report import headline, number, render
 from comparison.results import spread, summarise
 
@@ -38,12 +40,13 @@ def run(name, seed, bpb, *evaluations, status="finished", reason=None, kind="run
         "updates": 30,
         "bytes": 3e6,
         "peak_memory": 2**29,
+        "cores": 0.9,
         "commands": [f"fairseq-train {name}"],
         "bytes_per_second": 3e6 / 180,
         "valid_bpb": bpb,
         "evaluations": list(evaluations),
         "generation": {"reason": None, "bytes_per_second": {"1000": 500.0, "4000": 400.0}},
-        "test_bpb": min((item["bpb"] for item in evaluations), default=None),
+        "test_bpb": evaluations[-1]["bpb"] if evaluations else None,
     }
 
 
@@ -76,7 +79,8 @@ def canned(sha=2.0, transformer=2.5, failed=False):
         "machine": {"cores": "2"},
         "prompts": (1000, 4000),
         "summaries": summaries,
-        "trials": [{**run("wide", 1, 3.0, kind="trial"), "options": "lr 0.1, linear", "chosen": True}],
+        "trials": [{**run("wide", 1, 3.0, kind="trial"), "options": "lr 0.1, linear", "chosen": True, "edge": True}],
+        "trial": "1 minute",
         "runs": runs,
         "long": [run("sha_rnn", 1, 1.5, evaluation("streaming", 1.5), kind="long")],
         "context": None,
@@ -103,16 +107,47 @@ def test_whoever_is_ahead_stands_first():
     assert "within two deviations" in headline(canned(sha=2.47)["summaries"])[0]
 
 
+def test_the_best_of_a_kind_is_chosen_by_validation_not_by_test():
+    found = canned()["summaries"]
+    lucky = {**found[1], "title": "Lucky", "valid_bpb": spread([2.6]), "test_bpb": spread([1.0])}
+    assert headline([*found, lucky]) == headline(found) == headline([lucky, *found])
+
+
+def test_the_mode_that_counts_is_fixed_beforehand(tmp_path):
+    """Not the least, nor a window over the time, nor another context."""
+    for mode, bpb in (
+        ("blocks", 2.0),
+        ("window-64", 2.5),
+        ("window-128", 1.0),
+        ("context-256", 0.5),
+        ("streaming", 0.1),
+    ):
+        write_json(tmp_path / f"evaluation-{mode}.json", evaluation(mode, bpb))
+    record = {"bytes": 1, "train_seconds": 1.0, "cpu_seconds": 1.0, "wall_seconds": 2.0}
+    contestant = SimpleNamespace(family="transformer")
+    one = SimpleNamespace(
+        folder=tmp_path, record=record, best_valid_bpb=2.0, job=SimpleNamespace(contestant=contestant)
+    )
+    assert results.run_result(one, 64)["test_bpb"] == 2.5
+    assert results.run_result(one, 0)["test_bpb"] == 2.0
+    assert [item["mode"] for item in results.run_result(one, 64)["evaluations"]] == ["blocks", "window-64"]
+    contestant.family = "sha_rnn"
+    assert results.run_result(one, None)["test_bpb"] == 0.1
+    own = [run("wide", 1, 2.0, evaluation("blocks", 2.0), evaluation("window-64", 2.5))]
+    assert summarise("wide", "Wide", "transformer", own, 64)["test_bpb"]["mean"] == 2.5
+
+
 def test_the_report_has_every_figure():
     text = render(canned(failed=True), ["valid-minutes"])
     for expected in (
         "| SHA-RNN | 1,000 | 2.0000 ± 0.0000 | 2.0200 ± 0.0100 | – | 3.00 ± 0.00 | 30 ± 0 | 3.00 ± 0.00 |",
         "2.6000 ± 0.0000 | 2.5000 ± 0.0000 (w 64)",
         "failed: seed 3: RuntimeError: no luck",
-        "| SHA-RNN | 16,667 ± 0 | 512 ± 0 | 100 ± 0 | 10.0 ± 0.0 | – | 500 | 400 |",
-        "| Wide Transformer | lr 0.1, linear | 3.0000 | 30 | **chosen** |",
+        "| SHA-RNN | 16,667 ± 0 | 0.90 ± 0.00 | 512 ± 0 | 100 ± 0 | 10.0 ± 0.0 | – | 500 | 400 |",
+        "| Wide Transformer | lr 0.1, linear | 3.0000 | 30 | **chosen** (an end of its range of rates: another may be",
+        "The learning rates are those of the short trials (1 minute)",
         "| SHA-RNN | 3 minutes | 1.5000 | streaming 1.5000 | 3.00 | 3.0 |",
-        "![Validation against training time, mean over seeds](plots/valid-minutes.png)",
+        "![Validation (SHA-RNN streaming, the others in plain blocks) against training time, mean over seeds](plots/v",
         "    fairseq-train wide",
         "    fairseq-eval-lm window-64",
     ):
@@ -122,10 +157,13 @@ def test_the_report_has_every_figure():
 
 def test_context_lengths_are_a_table():
     found = canned()
-    lengths = [{"context": 256, **evaluation("context-256", 2.2)}, {"context": 512, "reason": "out of memory"}]
+    lengths = [
+        {"context": 256, "chunk": 128, **evaluation("context-256", 2.2)},
+        {"context": 512, "reason": "out of memory"},
+    ]
     found["context"] = {"title": "Base", "trained_with": 1024, "lengths": lengths}
     text = render(found, [])
-    assert "| 256 | 2.2000 | 10.0 | 100 | 256 |" in text and "| 512 | failed: out of memory" in text
+    assert "| 256 | 2.2000 | 10.0 | 100 | 256 | 128 |" in text and "| 512 | failed: out of memory" in text
 
 
 def test_a_row_for_each_run_in_the_table_of_values():

@@ -1,12 +1,14 @@
 """Slices, budgets and what survives a kill, with fairseq-train replaced by something that writes its log."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from comparison.contestants import contestants
 from comparison.presets import Budget, choose
 from comparison.processes import Ended
+from comparison.schedule import Schedule
 from comparison.sizes import Size
 from comparison.training import Job, Run
 
@@ -23,14 +25,17 @@ class FakeTraining:
 
     def __init__(self, folder):
         self.folder, self.commands, self.updates, self.clock, self.code = folder, [], 0, 0.0, 0
+        self.environment, self.stopped = {"OMP_NUM_THREADS": "1"}, False
 
-    def run(self, command, log):
+    def run(self, command, log, environment):
         self.commands.append(command)
+        if self.stopped:
+            raise UsageError("fairseq-train was ended by SIGKILL")
         options = dict(zip(command, command[1:]))
         log.parent.mkdir(parents=True, exist_ok=True)
         if self.code:
             log.write_text("1.0 RuntimeError: no luck\n")
-            return Ended(self.code, 5, 1.0)
+            return Ended(self.code, 5, 1.0, 1.0)
         if "--max-update" in options:
             made = int(options["--max-update"]) - self.updates
         else:
@@ -40,10 +45,11 @@ class FakeTraining:
         log.write_text(
             "100.0 x | Start iterating over samples\n"
             f'{100 + made / 10} x | begin validation on "valid" subset\n'
+            f"{100 + made / 10} peak memory {1000 + len(self.commands)}\n"
             f'{104 + made / 10} x | valid | {{"valid_bpb": "3.0", "valid_num_updates": "{self.updates}"}}\n'
         )
         self.save()
-        return Ended(0, 1000 + len(self.commands), 9.0)
+        return Ended(0, 1000 + len(self.commands), 6.0, 9.0)
 
     def save(self):
         checkpoints = self.folder / "checkpoints"
@@ -59,10 +65,10 @@ class FakeTraining:
         torch.save(state, checkpoints / "checkpoint_last.pt")
 
 
-def make(folder, contestant=SHA, budget=None, slices=4, kind="run", rate=10.0):
+def make(folder, contestant=SHA, budget=None, slices=4, kind="run", rate=10.0, lost=0.0):
     processes = FakeTraining(folder)
     size = Size(("--decoder-embed-dim", "16", "--boom-dim", "64"), 1234)
-    job = Job(kind, contestant, size, contestant.trials[0], budget or Budget(minutes=2), slices, 3, rate)
+    job = Job(kind, contestant, size, contestant.trials[0], budget or Budget(minutes=2), slices, 3, rate, lost)
     return Run(folder, folder / "data", PRESET, job, processes), processes
 
 
@@ -80,16 +86,29 @@ def test_slices_come_to_the_budget_without_validation_and_start_up(tmp_path):
     assert [point["minutes"] for point in record["points"]] == pytest.approx([0.5, 1, 1.5, 2], abs=0.02)
     assert record["valid_seconds"] == pytest.approx(16)
     assert record["updates"] == pytest.approx(1200, abs=11)
+    assert (record["cpu_seconds"], record["wall_seconds"]) == (24.0, 36.0)
     assert record["peak_memory"] == 1004 and run.best_valid_bpb == 3.0
+    assert record["commands"][0].startswith("OMP_NUM_THREADS=1 fairseq-train ") and len(record["commands"]) == 4
+    assert len(record["made_by"]) == 1 and set(record["made_by"][0]) == {"commit", "host"}
     assert "--max-update" not in processes.commands[0] and "--no-bptt-jitter" not in processes.commands[0]
+
+
+def test_what_starting_takes_is_known_from_an_earlier_run(tmp_path):
+    run, _ = make(tmp_path / "run", lost=5.0)
+    assert float(value(run.command(1, 0.0), "--stop-time-hours")) * 3600 == pytest.approx(35.0, abs=0.01)
 
 
 def test_a_falling_schedule_ends_where_the_speed_so_far_leads(tmp_path):
     run, processes = make(tmp_path / "run", rate=7.0)
-    run.advance()
-    run.advance()
+    schedules = []
+    for _ in range(2):
+        run.advance()
+        schedules.append(run.record["schedule"])
     totals = [int(value(command, "--total-num-update")) for command in processes.commands]
     assert totals[0] == 7 * 120 and totals[1] == pytest.approx(1200, abs=2)
+    (first, second) = (Schedule(**schedule) for schedule in schedules)
+    met = run.record["points"][0]["updates"]
+    assert met > first.warmup and second.rate_at(met) == pytest.approx(first.rate_at(met))
 
 
 def test_updates_mean_the_same_bytes_for_all(tmp_path):
@@ -118,14 +137,20 @@ def test_killed_between_checkpoint_and_record(tmp_path):
     """The slice is there: it is taken over, not trained again."""
     run, processes = make(tmp_path / "run")
     run.advance()
-    before = (tmp_path / "run" / "run.json").read_text()
+    path = tmp_path / "run" / "run.json"
+    finished = run._record_slice
+    run._record_slice = lambda *unused: None
     run.advance()
-    (tmp_path / "run" / "run.json").write_text(before)
+    run._record_slice = finished
+    assert json.loads(path.read_text())["slices"] == 1
     again, _ = make(tmp_path / "run")
     again.processes = processes
     again.advance()
     assert len(processes.commands) == 2
-    assert again.record["points"] == run.record["points"]
+    assert [point["updates"] for point in again.record["points"]] == pytest.approx([300, 600], abs=9)
+    assert len(again.record["commands"]) == 2 and again.record["peak_memory"] == 1002
+    again.advance()
+    assert len(processes.commands) == 3 and len(again.record["commands"]) == 3
 
 
 def test_killed_in_the_first_slice_begins_afresh(tmp_path):
@@ -161,10 +186,25 @@ def test_a_failure_is_recorded_with_its_reason(tmp_path):
     assert make(tmp_path / "run")[0].finished
 
 
-def test_trials_keep_no_checkpoint_and_only_counting_runs_log_trust(tmp_path):
+def test_a_command_stopped_from_outside_is_no_failure(tmp_path):
+    run, processes = make(tmp_path / "run")
+    run.advance()
+    processes.stopped = True
+    with pytest.raises(UsageError, match="SIGKILL"):
+        run.advance()
+    again, _ = make(tmp_path / "run")
+    assert not again.finished and again.record["slices"] == 1
+    processes.stopped, again.processes = False, processes
+    while not again.finished:
+        again.advance()
+    assert not again.failed and len(again.record["commands"]) == 4
+    assert again.record["train_seconds"] == pytest.approx(120, abs=1.1)
+
+
+def test_trials_keep_no_checkpoint_and_trust_is_logged_where_it_is_asked_for(tmp_path):
     run, _ = make(tmp_path / "trial", kind="trial", slices=1)
-    assert "--no-save" in run.command(1, 0.0) and "--trust-log" not in run.command(1, 0.0)
+    assert "--no-save" in run.command(1, 0.0)
     run, _ = make(tmp_path / "run")
-    assert "--no-save" not in run.command(1, 0.0) and "--trust-log" in run.command(1, 0.0)
-    run, _ = make(tmp_path / "wide", WIDE)
-    assert "--trust-log" not in run.command(1, 0.0)
+    assert "--no-save" not in run.command(1, 0.0) and "--trust-log" not in run.command(1, 0.0)
+    run, _ = make(tmp_path / "logged", replace(SHA, trust_log=True))
+    assert "--trust-log" in run.command(1, 0.0)

@@ -1,0 +1,102 @@
+"""The paper's claims, one factor at a time: variants of the single-headed SHA-RNN, and one of them under other contexts."""
+
+from typing import Dict, List
+
+from comparison.contestants import LAMB, Contestant, sha_rnn
+from comparison.evaluation import evaluate
+from comparison.experiment import Experiment
+from comparison.folder import write_json
+from comparison.presets import Preset
+from comparison.training import Run
+
+BASE = "base"
+# LAMB's betas, epsilon, weight decay and clipping: the trust ratio (and Adam's correction of its moments) is what changes.
+_ADAM = (
+    *("--optimizer", "adam", "--adam-betas", "(0.9, 0.999)", "--adam-eps", "1e-6"),
+    *("--weight-decay", "1.2e-6", "--clip-norm", "0.25"),
+)
+_NO_KERNELS = (("FAIRSEQ_SHARNN_KERNELS", "0"),)
+
+
+def widths(preset: Preset) -> int:
+    """D of all variants: multiples of 8, near the preset's parameter count; H is 4 D."""
+    # a layer has 8 D² in its LSTM and 4 D² in its Boom; embedding and head come to a little more
+    return max(8, round((preset.parameters / (12 * preset.layers["sha_rnn"] + 3)) ** 0.5 / 8) * 8)
+
+
+def variants(preset: Preset) -> List[Contestant]:
+    """The base first; every other differs from it in what its title names. Sizes are not brought to one count."""
+    width = widths(preset)
+    layers = preset.layers["sha_rnn"]
+
+    def variant(name: str, title: str, *arguments: str, **changes) -> Contestant:
+        sizes = ("--decoder-embed-dim", str(width), "--boom-dim", str(4 * width))
+        if name != BASE and "optimizer" not in changes:
+            changes = {"tuned_as": BASE, "trials": (), **changes}
+        made = {"width": (), "inner": None, **changes}
+        return sha_rnn(name, title, preset, *sizes, *arguments, **made)
+
+    def lamb(min_trust: str, grid: str) -> dict:
+        optimizer = (*LAMB, "--min-trust", min_trust)
+        return {"optimizer": optimizer, "trials": preset.trials_of(grid), "trust_log": True}
+
+    return [
+        variant(BASE, "base: one head, second-to-last layer", trust_log=True),
+        variant("no_head", "no head", "--attention-layers", "none"),
+        variant("first_layer", "one head, first layer", "--attention-layers", "0"),
+        variant("last_layer", "one head, last layer", "--attention-layers", str(layers - 1)),
+        variant("all_layers", "one head in every layer", "--attention-layers", "all"),
+        variant("two_heads", "two heads, second-to-last layer", "--attention-heads", "2"),
+        variant("four_heads", "four heads, second-to-last layer", "--attention-heads", "4"),
+        variant("min_trust_0.1", "LAMB, minimum trust 0.1", **lamb("0.1", "sha_rnn")),
+        variant("lamb", "plain LAMB (minimum trust 0)", **lamb("0", "lamb")),
+        variant("adam", "Adam", optimizer=_ADAM, trials=preset.trials_of("adam")),
+        variant("plain_vectors", "plain static vectors", "--static-vectors", "plain"),
+        # Boom has a C++ kernel and the full layer none: the two are compared without any
+        variant("boom_in_torch", "base without the C++ kernels (Boom)", environment=_NO_KERNELS),
+        variant(
+            *("full_feed_forward", "full feed-forward layer of equal cost, without the C++ kernels"),
+            *("--feed-forward", "full", "--boom-dim", str(2 * width)),
+            environment=_NO_KERNELS,
+        ),
+        variant("dropout_0.1", "dropout 0.1, as published", "--dropout", "0.1")
+        if preset.dropout == 0
+        else variant("no_dropout", "no dropout", "--dropout", "0.0"),
+    ]
+
+
+def context_lengths(preset: Preset, test_bytes: int) -> List[int]:
+    """The preset's context lengths that a test split of that size can show."""
+    return [length for length in preset.context_lengths if length < 2 * test_bytes]
+
+
+def measure_context(experiment: Experiment, run: Run) -> None:
+    """Evaluate the run's model on the test split under each context length, without retraining; into context.json.
+
+    In one lane, for a lane must be longer than the context; in chunks of half a context that is shorter than two chunks, for
+    memory is what a chunk leaves of it. One after the other, so that times compare.
+    """
+    preset = experiment.preset
+    lengths = context_lengths(preset, experiment.splits["test"]["bytes"])
+    found: Dict[int, Dict] = {}
+
+    def measure(length: int) -> None:
+        chunk = max(1, min(preset.eval_chunk, length // 2))
+        options = [
+            *("--model-overrides", f"{{'context_length': {length}}}"),
+            *("--tokens-per-sample", str(chunk), "--batch-size", "1"),
+        ]
+        record = evaluate(run, f"context-{length}", options, experiment.processes)
+        found[length] = {"context": length, "chunk": chunk, **record}
+
+    steps = {f"{run.folder.name}, {length:,} bytes": lambda length=length: measure(length) for length in lengths}
+    experiment.work(steps, "context")
+    write_json(
+        experiment.out / "context.json",
+        {
+            "title": run.job.contestant.title,
+            "run": run.folder.name,
+            "trained_with": preset.context,
+            "lengths": [found[length] for length in lengths],
+        },
+    )
