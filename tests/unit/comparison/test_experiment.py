@@ -1,0 +1,60 @@
+"""Stages of a comparison that need no training."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from comparison import command_line, experiment
+from comparison.ablations import variants
+from comparison.experiment import Experiment
+from comparison.presets import choose
+from comparison.sizes import Size
+
+from fairseq_sharnn.errors import UsageError
+
+SPLITS = {split: {"bytes": 1000} for split in ("train", "valid", "test")}
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    def find_sizes(contestants, *unused):
+        return {contestant.name: Size(("--x", "1"), 7) for contestant in contestants}
+
+    monkeypatch.setattr(experiment, "find_sizes", find_sizes)
+    preset = choose("smoke", minutes=1)
+    return lambda names: Experiment(
+        Path("data"), tmp_path, preset, command_line.only(variants(preset), names), SPLITS, {}
+    )
+
+
+def test_contestants_may_join_a_folder_that_lacks_their_sizes(make):
+    assert set(make("no_head").find_sizes()) == {"base", "no_head"}
+    everyone = make(None)
+    assert set(everyone.find_sizes()) == {item.name for item in everyone.contestants}
+    assert set(make("adam").find_sizes()) == {"adam"}
+
+
+def test_a_variant_is_timed_with_the_trials_of_its_base_and_starts_at_its_own_speed(make, monkeypatch):
+    made = make("no_head")
+    made.find_sizes()
+    base, variant = made.contestants
+    assert variant.trials == () and base.trials
+
+    def train(runs, kind):
+        for run in runs:
+            run.record.update(warm_rate=5.0 if "no_head" in str(run.folder) else 9.0, lost_seconds=0.5)
+
+    monkeypatch.setattr(made, "train", train)
+    made.measure_pace()
+    assert made.paces["no_head"].job.trial == base.trials[0]
+    made.tuned["base"] = SimpleNamespace(record={"updates": 80, "train_seconds": 10.0, "lost_seconds": 0.25})
+    made.chosen = dict.fromkeys(("base", "no_head"), base.trials[0])
+    jobs = [made._job_of(contestant, "run", 1) for contestant in (base, variant)]
+    assert [(job.rate, job.lost_seconds) for job in jobs] == [(8.0, 0.25), (5.0, 0.5)]
+
+
+def test_a_budget_below_one_validation_is_refused(make):
+    made = make("no_head")
+    made._check_budget("base", SimpleNamespace(record={"valid_seconds": 50.0, "warm_rate": 9.0}))
+    with pytest.raises(UsageError, match="--minutes 1 is too small for one validation: base needs 70"):
+        made._check_budget("base", SimpleNamespace(record={"valid_seconds": 70.0, "warm_rate": 9.0}))
