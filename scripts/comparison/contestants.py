@@ -99,6 +99,10 @@ def lstm(preset: Preset) -> Contestant:
         arguments=(
             *("--arch", "lstm_lm", "--decoder-layers", str(preset.layers["lstm"])),
             *("--share-decoder-input-output-embed", "--dropout", str(preset.dropout)),
+            *(
+                "--max-target-positions",
+                str(preset.context),
+            ),  # it has no positions: so far windows may reach in evaluation
         ),
         width=("--decoder-embed-dim", "--decoder-hidden-size", "--decoder-out-embed-dim"),
         inner=None,

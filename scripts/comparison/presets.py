@@ -178,9 +178,9 @@ PRESETS = {
         Preset(
             name="gpu",
             parameters=53_800_000,
-            budget=Budget(minutes=1),
-            trial=Budget(minutes=0.15),
-            trials=2,
+            budget=Budget(minutes=0.5),
+            trial=Budget(minutes=0.1),
+            trials=3,
             slices=2,
             seeds=(1,),
             lanes=16,
