@@ -75,7 +75,7 @@ def _paper(preset: Preset) -> List[str]:
 
 def guess(preset: Preset, contestants: int, splits: Dict) -> Steps:
     """Timing generation: a start, and some bytes."""
-    return Steps(contestants, 17.0, 1)
+    return Steps(contestants, 17.0, preset.timed_jobs)
 
 
 def main() -> None:

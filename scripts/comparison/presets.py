@@ -83,7 +83,8 @@ class Preset:
     number, for each contestant alike, out of TRIALS under `tuning`. slices: parts a run is cut into, one validation after
     each. lanes, chunk, context: SHA-RNN's B, T and C in training; lanes_full: B with a head in every layer, if other.
     window: bytes in a stateless model's training window. An update reads lanes · chunk bytes. eval_chunk: SHA-RNN's T in
-    evaluation. generated: bytes sampled to time generation, three times. layers: by shape.
+    evaluation. generated: bytes sampled to time generation, three times. layers: by shape. jobs:
+    trainings side by side; timed_jobs: evaluations and generations, 1 wherever their times mean something.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Preset:
     dropout: float
     device: Tuple[str, ...]
     jobs: int
+    timed_jobs: int = 1
     lanes_full: Optional[int] = None
     eval_chunk: int = 128
     eval_lanes: int = 8
@@ -151,6 +153,7 @@ PRESETS = {
             dropout=0.0,
             device=("--cpu",),
             jobs=2,
+            timed_jobs=2,
             eval_chunk=64,
             generated=128,
             prompts=(1000, 4000),

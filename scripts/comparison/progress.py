@@ -46,12 +46,12 @@ def planned(preset: Preset, contestants: Sequence[Contestant], bytes: Dict[str, 
         steps["measuring speed"] = training(len(contestants), pace_budget(preset), 1)
     steps["tuning"] = training(sum(len(item.trials) for item in contestants), preset.trial, 1)
     steps["training"] = training(runs * preset.slices, preset.budget, preset.slices)
-    steps["evaluating"] = Steps(evaluations, _START_UP + test, 1)
+    steps["evaluating"] = Steps(evaluations, _START_UP + test, preset.timed_jobs)
     steps.update(extra)
     if preset.long is not None:
         slices = 2 * preset.slices
         steps["training longer"] = training(kinds * slices, preset.long, slices)
-        steps["evaluating longer"] = Steps(2 * kinds, _START_UP + test, 1)
+        steps["evaluating longer"] = Steps(2 * kinds, _START_UP + test, preset.timed_jobs)
     return steps
 
 
