@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from fairseq_sharnn.data.byte_corpus import split_path
+from fairseq_sharnn.data.corpus import split_path
 from fairseq_sharnn.errors import UsageError
 
 SPLITS = ("train", "valid", "test")
