@@ -33,7 +33,7 @@ def describe() -> Dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "C++ kernels on CPU": "none" if kernels.ops is None else f"loaded (version {kernels.VERSION})",
+        "C++ kernels on CPU": "none" if kernels.ops is None else "loaded",
         "commit": here()["commit"],
     }
 
