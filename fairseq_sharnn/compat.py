@@ -20,11 +20,14 @@ from typing import Any, List
 
 import torch
 from fairseq import checkpoint_utils
+from fairseq.criterions.adaptive_loss import AdaptiveLoss
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
+from fairseq.modules import AdaptiveSoftmax
 from fairseq.optim import OPTIMIZER_REGISTRY
 from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.trainer import Trainer
+from torch.nn.functional import cross_entropy
 
 from fairseq_sharnn.errors import UsageError
 
@@ -383,6 +386,46 @@ def _best_metric_is_one_that_exists() -> None:
         return original(cfg, trainer, stats, *rest)
 
 
+def _adaptive_loss_counts_every_target() -> None:
+    """fairseq takes number 1 of every band for padding, though the bands behind the first are numbered from 0: a symbol
+    of each gets no loss. And it sums the loss in half precision, which ends at 65504: 16 x 1024 targets of a fresh model
+    cost more. Padding is looked for in the first band alone; bands answer in float32, to the scorer as well.
+    Test: tests/unit/models/test_adaptive.py.
+    """
+
+    @_patch(AdaptiveSoftmax, "__init__")
+    def __init__(original, self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        for band in (self.head, *self.tail):
+            band.register_forward_hook(_in_float32)
+
+    @_patch(AdaptiveLoss, "forward")
+    def forward(original, self, model, sample, reduce=True):
+        output = model(**sample["net_input"])
+        target = model.get_targets(sample, output)
+        loss = _losses_in_bands(model.decoder.adaptive_softmax, output[0], target.view(-1), self.padding_idx)
+        loss = loss.sum().view(1) if reduce else loss
+        ntokens = int(target.ne(self.padding_idx).sum())
+        sample_size = target.size(0) if self.sentence_avg else ntokens
+        counts = {"ntokens": ntokens, "nsentences": target.size(0), "sample_size": sample_size}
+        return loss, sample_size, {"loss": loss.data, **counts}
+
+
+def _in_float32(module, inputs, logits: torch.Tensor) -> torch.Tensor:
+    return logits.float()
+
+
+def _losses_in_bands(softmax: AdaptiveSoftmax, features: torch.Tensor, target: torch.Tensor, padding: int):
+    """-ln p of N targets (0 for padding), in float32: [N]."""
+    logits, numbers = softmax(features, target)
+    _, places = softmax.adapt_target(target)
+    losses = cross_entropy(logits[0], numbers[0], ignore_index=padding, reduction="none")
+    for place, band, number in zip(places, logits[1:], numbers[1:]):
+        if number is not None:
+            losses = losses.index_add(0, place, cross_entropy(band, number, reduction="none"))
+    return losses
+
+
 def _lstm_lm_checkpoints_load() -> None:
     """Checkpoints of fairseq's older models hold an argparse.Namespace, which torch refuses to unpickle with
     `weights_only`. A Namespace is plain data. Test: test_bytes_in_bits_out.py.
@@ -415,5 +458,6 @@ def apply() -> None:
     _lamb_is_never_flattened()
     _failed_updates_say_where()
     _best_metric_is_one_that_exists()
+    _adaptive_loss_counts_every_target()
     _lstm_lm_checkpoints_load()
     _no_warning_flood()

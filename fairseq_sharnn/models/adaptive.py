@@ -62,7 +62,11 @@ def adaptive_parts(cfg, vocab: int, padding: int) -> Tuple[Optional[AdaptiveInpu
         adaptive_inputs=embed,
         tie_proj=cfg.tie_adaptive_proj,
     )
-    with torch.no_grad():  # fairseq leaves these to whatever the memory held
+    with torch.no_grad():
+        for band, _ in list(embed.embeddings)[1:]:  # fairseq zeroes a row in each, but padding is in the first alone
+            if len(band.weight) > padding:
+                band.weight[padding].normal_(std=band.weight.shape[1] ** -0.5)
+        # fairseq leaves these to whatever the memory held
         for module in [embed, *softmax.modules()]:
             if hasattr(module, "_float_tensor"):
                 module._float_tensor.zero_()

@@ -44,6 +44,54 @@ def test_loss_of_the_bands_is_that_of_one_distribution(proj):
     assert all(p.grad is not None for p in network.decoder.network.embed.embeddings[0].parameters())
 
 
+def test_every_symbol_has_its_loss():
+    """Number 1 of a band behind the first is no padding; symbol 1 is."""
+    network = model(adaptive_softmax_cutoff="20,100").eval()
+    targets = torch.cat([torch.tensor([1]), torch.arange(4, 300)])[None]
+    batch = {"net_input": {"src_tokens": torch.full_like(targets, 5)}, "target": targets}
+    losses, count, logged = AdaptiveLoss(Task(300), sentence_avg=False)(network, batch, reduce=False)
+    whole = network.get_normalized_probs(network(**batch["net_input"]), log_probs=True)[0]
+    torch.testing.assert_close(losses[1:], -whole.gather(-1, targets[0, :, None])[1:, 0], rtol=1e-5, atol=1e-5)
+    assert losses[0] == 0 and count == 296 == logged["ntokens"]
+    network.zero_grad()
+    losses[targets[0] == 21].sum().backward()
+    row = network.decoder.network.embed.embeddings[1][0].weight.grad[1]
+    assert row.abs().max() > 0
+
+
+def test_every_row_behind_the_first_band_starts_like_the_others():
+    embed = model(adaptive_softmax_cutoff="20,100").decoder.network.embed
+    assert all(row.abs().max() > 0 for band, _ in list(embed.embeddings)[1:] for row in band.weight)
+    assert embed.embeddings[0][0].weight[1].abs().max() == 0, "padding"
+
+
+def test_half_precision_neither_overflows_nor_rounds_the_probabilities():
+    network = model(adaptive_softmax_cutoff="20,100").eval()
+    features, targets = torch.randn(16, 1024, 32), torch.randint(4, 300, (16, 1024))
+
+    class Fixed(torch.nn.Module):
+        decoder = network.decoder
+        get_targets = staticmethod(network.get_targets)
+
+        def forward(self, src_tokens):
+            return (src_tokens,)
+
+    def cost(features):
+        batch = {"net_input": {"src_tokens": features}, "target": targets}
+        return AdaptiveLoss(Task(300), sentence_avg=False)(Fixed(), batch)[0]
+
+    exact = cost(features)
+    network.half()
+    halved = cost(features.half())
+    assert halved.dtype == torch.float32 and exact.item() > 65504
+    torch.testing.assert_close(halved, exact, rtol=1e-3, atol=0.0)
+    halved.backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+    out = network.get_normalized_probs((features[:1, :5].half(), {}), log_probs=False)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out.sum(-1), torch.ones(1, 5))
+
+
 @pytest.mark.parametrize("proj", [False, True])
 def test_bands_are_tied_to_the_embedding(proj):
     network = model(adaptive_softmax_cutoff="20,100", tie_adaptive_proj=proj)
