@@ -1,6 +1,7 @@
 """Train one model through fairseq-train, one core, and measure what it takes."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -23,7 +24,8 @@ def model_options(plan: Plan, run: Run, window: int) -> List[str]:
     common = ["--decoder-embed-dim", width, "--decoder-layers", str(plan.layers), "--dropout", "0"]
     if run.model == "sha_rnn":
         model = ["--arch", "sha_rnn", *common, "--boom-dim", wide, "--context-length", str(4 * window)]
-        return [*model, "--optimizer", "lamb_min_trust", "--lr", "4e-3"]
+        # without the jitter, which makes chunks shorter on average: an update reads as much as the Transformer's
+        return [*model, "--no-bptt-jitter", "--optimizer", "lamb_min_trust", "--lr", "4e-3"]
     heads = max(1, plan.width // 32)
     model = [
         "--arch",
@@ -58,6 +60,8 @@ def train(plan: Plan, folder: Folder, run: Run, about: Dict) -> None:
     result = folder.result(run, "training")
     if os.path.exists(result):
         return
+    # what an interrupted run has saved is without its optimizer and its counts: going on from it is another budget
+    shutil.rmtree(os.path.join(folder.run(run), "checkpoints"), ignore_errors=True)
     os.makedirs(folder.run(run), exist_ok=True)
     program = str(Path(sys.executable).with_name("fairseq-train"))
     arguments = command(plan, folder, run, about)

@@ -4,11 +4,19 @@ import json
 import math
 import re
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import ROOT, real_text, run_command
+from tests.integration.checkpoints import load
 from tests.integration.forked import run_script
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from study.plan import Folder, Plan, Run
+from study.training import CHECKPOINT, train
 
 SMALL = "--piece-sizes 400 --words 200 --width 32 --layers 2 --window 48 --lanes 4 --passes 0.1".split()
 SMALL += "--attack-bytes 1500 --attack-words 25 --best 8".split()
@@ -54,10 +62,23 @@ def test_the_report_has_its_tables_and_plots(study):
     assert report.count("`fairseq-train results/small/work/data/") == 6 and "torch" in report
 
 
-def test_all_tokenizations_are_of_the_same_text_and_budget(runs):
+def tokens_read(study, name):
+    """By a run in training: what fairseq-train itself says."""
+    log = (study[0] / "results" / "small" / "work" / "runs" / name / "train.log").read_text()
+    told = re.search(r"train \| epoch 001 .* \| wpb ([\d.]+) .* \| num_updates (\d+)", log)
+    return float(told[1]) * int(told[2])
+
+
+def test_all_tokenizations_are_of_the_same_text_and_budget(study, runs):
+    for text in ("bytes", "words", "pieces-400"):
+        assert tokens_read(study, f"{text}-sha_rnn") == tokens_read(study, f"{text}-transformer_lm")
+    figures = json.loads((study[0] / "results" / "small" / "figures.json").read_text())
+    read = []
+    for name in RUNS:
+        train = figures["tokenizations"][name.rpartition("-")[0]]["splits"]["train"]
+        read.append(tokens_read(study, name) * train["bytes"] / train["tokens"])
+    assert max(read) - min(read) <= 0.1 * max(read), "bytes of text"
     assert len({(run["scale"]["bytes"], run["scale"]["words"]) for run in runs.values()}) == 1
-    updates = [run["training"]["updates"] for run in runs.values()]
-    assert max(updates) - min(updates) <= 0.15 * max(updates)
     assert len({run["training"]["other_parameters"] for name, run in runs.items() if "sha_rnn" in name}) == 1
     for run in runs.values():
         scale, words = run["scale"], run["words"]
@@ -99,6 +120,20 @@ def test_what_is_done_is_not_done_again(study):
     assert [path.parent.name for path in before if before[path] != after[path]] == ["words-sha_rnn"]
     took = re.compile(r'"seconds": [\d.e-]+')
     assert took.sub("", (folder / "results" / "small" / "figures.json").read_text()) == took.sub("", old)
+
+
+def test_an_interrupted_run_is_trained_from_its_beginning(study, monkeypatch):
+    monkeypatch.chdir(study[0])
+    folder = Folder("results/small")
+    plan = json.loads((study[0] / "results" / "small" / "work" / "plan.json").read_text())
+    run = Run("words", "sha_rnn")
+    checkpoint, result = Path(folder.run(run), CHECKPOINT), Path(folder.result(run, "training"))
+    before, told = load(checkpoint)["model"], result.read_text()
+    result.unlink()
+    train(Plan(**plan), folder, run, json.loads(Path(folder.data("words"), "tokenizer.json").read_text()))
+    result.write_text(told)  # its seconds are in the report
+    after = load(checkpoint)["model"]
+    assert all(torch.equal(after[name], before[name]) for name in before)
 
 
 @pytest.mark.parametrize(
