@@ -36,7 +36,8 @@ def main() -> None:
     args = parser.parse_args()
     logging.disable(logging.INFO)
     scored = Scored(args.checkpoint, args.data, cpu=args.cpu, fp16=args.fp16)
-    scored.spans(args.split)  # missed before the work, not after it
+    for needed in (scored.spans, scored.unknown):
+        needed(args.split)  # missed before the work, not after it
     nats = scored.nats(
         scored.corpus(args.split),
         quiet=False,

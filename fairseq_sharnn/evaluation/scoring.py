@@ -10,7 +10,7 @@ from fairseq.sequence_scorer import SequenceScorer
 from tqdm import tqdm
 
 from fairseq_sharnn.data.corpus import Corpus
-from fairseq_sharnn.data.text.folder import read_about
+from fairseq_sharnn.data.text.folder import ABOUT, read_about
 from fairseq_sharnn.data.text.prepare import unknown_names
 from fairseq_sharnn.data.text.spans import Spans, read_spans, words_of_tokens
 from fairseq_sharnn.errors import UsageError
@@ -82,17 +82,35 @@ class Scored:
         return -in_file_order(rows, len(corpus))
 
     def spans(self, split: str) -> Spans:
-        """Bytes and words that each token of a split covers."""
+        """Bytes and words that each token of a split covers. Raises UsageError unless they are the prepared text's."""
         corpus = self.corpus(split)
         if isinstance(self.task, ByteLevelLMTask):
             lengths = np.ones(len(corpus), dtype=np.uint8)
             return Spans(lengths, words_of_tokens(corpus.data, lengths))
-        return read_spans(corpus.path[: -len(".bin")], len(corpus))
+        prefix = corpus.path[: -len(".bin")]
+        spans, about = read_spans(prefix, len(corpus)), read_about(self.data)
+        told = about.get("splits", {}).get(split, {}).get("bytes") if about is not None else None
+        found = int(spans.bytes.sum(dtype=np.int64))
+        if told not in (None, found):
+            raise UsageError(
+                f"{prefix}.bytes.npy has {found:,} bytes where {ABOUT} tells of {told:,}: prepare the text again"
+            )
+        return spans
 
     def unknown(self, split: str) -> List[str]:
-        """Names of what is <unk> in a split, in file order."""
+        """Names of what is <unk> in a split, in file order. Raises UsageError unless there is one for each."""
         corpus = self.corpus(split)
-        return [] if corpus.unit == "byte" else list(unknown_names(corpus.path[: -len(".bin")]))
+        if corpus.unit == "byte":
+            return []
+        prefix = corpus.path[: -len(".bin")]
+        names = list(unknown_names(prefix))
+        count = int(np.count_nonzero(corpus.data == self.task.target_dictionary.unk()))
+        if len(names) != count:
+            raise UsageError(
+                f"{prefix}.unknown names {len(names):,} words where {corpus.path} has {count:,} <unk>: without their "
+                "names they would cost nothing; prepare the text again"
+            )
+        return names
 
     def scale(self, split: str, nats: np.ndarray) -> Scale:
         """The figures of a split from the nats of its tokens."""

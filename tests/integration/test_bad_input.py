@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -203,6 +204,11 @@ def other_words(world, data):
     prepared(world, text=b"new words, new words\n")
 
 
+def shorten(path):
+    """Without the last two bytes: the last name is not whole."""
+    path.write_bytes(path.read_bytes()[:-2])
+
+
 def model_replaced(world):
     data = prepared(world, "sentencepiece")
     done = train_forked(data, world.saved / "model", "--task", "streaming_lm", "--max-update", 1)
@@ -381,6 +387,18 @@ CASES = [
     Case("text that is not UTF-8, as words", prepares("word"), r"test is not UTF-8 at byte 494: .*the bytes command"),
     Case("text that is not UTF-8, as pieces", prepares("sentencepiece", "--vocab-size", 330), "test is not UTF-8"),
     Case(
+        "training text that is not UTF-8, as pieces",
+        prepares("sentencepiece", "--vocab-size", 330),
+        "train is not UTF-8 at byte 9",
+        write("train", b"text\ntext\xff\n"),
+    ),
+    Case(
+        "empty training text, as pieces",
+        prepares("sentencepiece", "--vocab-size", 330),
+        "train is empty: there is nothing to prepare",
+        write("train", b""),
+    ),
+    Case(
         "more words than the text has",
         prepares("word", "--vocab-size", 9999),
         "--vocab-size 9999 is larger than the training text allows: it has",
@@ -449,6 +467,24 @@ CASES = [
         evaluates_text("model/checkpoint_last.pt"),
         r"test.bytes.npy is missing",
         trained_on_words(lambda world, data: (data / "test.bytes.npy").unlink()),
+    ),
+    Case(
+        "names of the unknown words missing",
+        evaluates_text("model/checkpoint_last.pt"),
+        r"test.unknown names 0 words where \S+test.bin has [1-9]\d* <unk>",
+        trained_on_words(lambda world, data: (data / "test.unknown").unlink()),
+    ),
+    Case(
+        "names of the unknown words cut short",
+        evaluates_text("model/checkpoint_last.pt"),
+        r"test.unknown names [1-9]\d* words where \S+test.bin has [1-9]\d* <unk>",
+        trained_on_words(lambda world, data: shorten(data / "test.unknown")),
+    ),
+    Case(
+        "bytes of the tokens are another text's",
+        evaluates_text("model/checkpoint_last.pt"),
+        r"test.bytes.npy has \d+ bytes where tokenizer.json tells of \d+",
+        trained_on_words(lambda world, data: np.save(data / "test.bytes.npy", np.load(data / "test.bytes.npy") + 1)),
     ),
     Case("no checkpoint to evaluate", evaluates_text("gone.pt"), r"checkpoint \S+gone.pt does not exist", prepared),
 ]

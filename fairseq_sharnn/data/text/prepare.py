@@ -106,6 +106,8 @@ def prepare_pieces(
         )
     with staged(out) as work:
         if given is None:
+            for _ in lines_of(sources["train"]):  # sentencepiece would hide what is wrong with the text
+                pass
             with progress(_size(sources["train"]), f"learning pieces ({kind})") as advance:
                 given = PieceModel(
                     train_pieces(lambda: (p.text for p in lines_of(sources["train"], advance)), kind, size or 8000),
@@ -199,11 +201,12 @@ def _finish(work, sources, splits, about, progress: Progress) -> Dict:
 
 
 def unknown_names(prefix: str) -> Iterator[str]:
-    """Names of a split's unknown words, in their order."""
+    """Names of a split's unknown words, in their order, those alone that are there to their end."""
     if os.path.exists(f"{prefix}.unknown"):
-        with open(f"{prefix}.unknown", encoding="utf-8") as file:
+        with open(f"{prefix}.unknown", encoding="utf-8", errors="replace") as file:
             for line in file:
-                yield line.rstrip("\n")
+                if line.endswith("\n"):
+                    yield line[:-1]
 
 
 def check_split(prefix: str, source: str, tokenizer, advance: Callable[[int], None]) -> Spans:
