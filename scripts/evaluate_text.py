@@ -47,6 +47,8 @@ def main() -> None:
     )
     scale = scored.scale(args.split, nats)
     print(f"{os.path.join(args.data, args.split)}: {scale.report()}")
+    if scored.note:
+        print(f"note: {scored.note}")
     if args.json:
         temporary = f"{args.json}.{os.getpid()}.tmp"
         try:

@@ -6,6 +6,7 @@ from typing import Dict, List
 import numpy as np
 import torch
 from fairseq import checkpoint_utils, utils
+from fairseq.dataclass.utils import overwrite_args_by_name
 from fairseq.sequence_scorer import SequenceScorer
 from tqdm import tqdm
 
@@ -17,7 +18,7 @@ from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.evaluation.scale import Scale, spelling_cost
 from fairseq_sharnn.tasks.byte_level_lm import ByteLevelLMTask
 from fairseq_sharnn.tasks.streaming import StreamingTask
-from fairseq_sharnn.tasks.streaming_lm import StreamingLMConfig, StreamingLMTask
+from fairseq_sharnn.tasks.streaming_lm import StreamingLMConfig, StreamingLMTask, has_dictionary, load_dictionary
 
 MOST_PROBABILITIES = 1 << 27  # numbers in one softmax: half a gigabyte
 
@@ -30,8 +31,9 @@ class Scored:
 
     def __init__(self, checkpoint: str, data: str, cpu: bool = False, fp16: bool = False):
         _check_file(checkpoint)
-        state = checkpoint_utils.load_checkpoint_to_cpu(checkpoint, {"data": data})
+        state = checkpoint_utils.load_checkpoint_to_cpu(checkpoint)
         _check_kind(checkpoint, state, data)
+        trained_on = _replace_data(state, data)
         models, self.cfg, task = checkpoint_utils.load_model_ensemble_and_task(
             [checkpoint], {"data": data}, state=state
         )
@@ -39,7 +41,12 @@ class Scored:
         if not hasattr(self.model, "decoder") or hasattr(self.model, "encoder"):
             raise UsageError(f"checkpoint {checkpoint} is not a language model")
         self.data = data
-        self.task = task if isinstance(task, StreamingTask) else _reader(task, data)
+        self.note = ""  # what could not be checked
+        if isinstance(task, StreamingTask):
+            self.task = task
+        else:
+            self.task = _reader(task, data)
+            self.note = _check_vocabulary(checkpoint, trained_on, data, self.task)
         self.task.cfg.data = data
         if isinstance(self.task, StreamingLMTask):
             _ = self.task.tokenizer  # whose model file must be that of the folder
@@ -149,6 +156,36 @@ def _check_kind(checkpoint: str, state: Dict, data: str) -> None:
             f"checkpoint {checkpoint} was trained on {told}, but DATA {data} was prepared by scripts/prepare_text.py "
             f"{about['kind']}: use the folder that it was trained on, or one prepared with the same tokenizer"
         )
+
+
+def _replace_data(state: Dict, data: str) -> str:
+    """Have a checkpoint read DATA; the folder that it was trained on."""
+    arguments, cfg = state.get("args"), state.get("cfg")
+    trained_on = getattr(arguments, "data", None) if cfg is None else cfg["task"].get("data")
+    if arguments is not None:
+        arguments.data = data
+    if cfg is not None:
+        overwrite_args_by_name(cfg, {"data": data})
+    return trained_on or ""
+
+
+def _check_vocabulary(checkpoint: str, trained_on: str, data: str, task: StreamingLMTask) -> str:
+    """fairseq's own checkpoints keep no vocabulary: compare with the folder they were trained on, if it is there.
+
+    Returns what to say when it is not. Raises UsageError when the vocabularies differ.
+    """
+    folder = next((folder for folder in utils.split_paths(trained_on) if folder), "")
+    if not has_dictionary(folder):
+        return (
+            f"checkpoint {checkpoint} keeps no vocabulary, and the folder that it was trained on ({folder or 'unnamed'}) "
+            f"has no dict.txt here: that DATA {data} is of the same vocabulary could not be verified"
+        )
+    if load_dictionary(folder).symbols != task.dictionary.symbols:
+        raise UsageError(
+            f"checkpoint {checkpoint} was trained on {folder}, of another vocabulary than that of DATA {data}: use the "
+            "folder that it was trained on, or one prepared with the same tokenizer"
+        )
+    return ""
 
 
 def _reader(task, data: str) -> StreamingLMTask:

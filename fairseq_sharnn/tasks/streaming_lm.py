@@ -25,7 +25,7 @@ class StreamingLMConfig(StreamingConfig):
         default=None,
         metadata={
             "help": "folder in fairseq's binarized format: dict.txt, train.bin, train.idx, ... "
-            "(colon-separated folders: one an epoch; the first one's dict.txt counts)"
+            "(colon-separated folders, of the same dict.txt: one an epoch)"
         },
     )
     tokens_per_sample: int = field(
@@ -43,9 +43,15 @@ class StreamingLMTask(StreamingTask):
 
     @classmethod
     def setup_task(cls, cfg: StreamingLMConfig, **kwargs) -> "StreamingLMTask":
-        """The task, with the dictionary of the (first) DATA folder. Raises UsageError when there is none."""
-        folder = folders_of(cfg.data)[0]
-        return cls(cfg, load_dictionary(folder))
+        """The task, with the dictionary of the (first) DATA folder. Raises UsageError when there is none, or another."""
+        first, *others = folders_of(cfg.data)
+        dictionary = load_dictionary(first)
+        for folder in others:
+            if has_dictionary(folder) and load_dictionary(folder).symbols != dictionary.symbols:
+                raise UsageError(
+                    f"DATA folders {first} and {folder} are of different vocabularies: prepare them with the same tokenizer"
+                )
+        return cls(cfg, dictionary)
 
     def split_file(self, folder: str, split: str) -> str:
         return split_path(folder, split, "{}.bin", MADE_BY)
@@ -93,10 +99,14 @@ class StreamingLMTask(StreamingTask):
         return [i for i in range(len(self.dictionary)) if i not in never]
 
 
+def has_dictionary(folder: str) -> bool:
+    return os.path.isfile(os.path.join(folder, "dict.txt"))
+
+
 def load_dictionary(folder: str) -> Dictionary:
     """The dictionary of a DATA folder. Raises UsageError when it is missing or damaged."""
     path = os.path.join(folder, "dict.txt")
-    if not os.path.isfile(path):
+    if not has_dictionary(folder):
         split_path(folder, "")
         raise UsageError(
             f"DATA folder {folder} has no dict.txt: give one in fairseq's binarized format, as {MADE_BY} makes it (raw "

@@ -61,6 +61,11 @@ def trains_on(data):
     return lambda world: train_forked(data, world.saved.parent / "new")
 
 
+def trains_on_both(world):
+    folders = f"{world.saved / 'one'}:{world.saved / 'two'}"
+    return train_forked(folders, world.saved.parent / "new", "--task", "streaming_lm")
+
+
 def evaluates_without(option):
     """fairseq-eval-lm on the data, without one of its usual options."""
     given = {"--user-dir": USER_DIR, "--task": "byte_level_lm", "--gen-subset": "test", "--path": "x"}
@@ -455,6 +460,12 @@ CASES = [
         evaluates_text("model/checkpoint_last.pt"),
         "was trained on another vocabulary than that of DATA|has a vocabulary of",
         trained_on_words(other_words),
+    ),
+    Case(
+        "DATA folders of different vocabularies",
+        trains_on_both,
+        r"DATA folders \S+one and \S+two are of different vocabularies",
+        lambda world: (prepared(world, name="one"), prepared(world, text=b"new words, new words\n", name="two")),
     ),
     Case(
         "sentencepiece.model is another one",

@@ -171,8 +171,18 @@ def test_a_transformer_is_evaluated_in_the_same_way(prepared, models, tmp_path):
     state["task_state"] = {}
     state["cfg"]["task"] = {key: value for key, value in state["cfg"]["task"].items() if "${" not in str(value)}
     torch.save(state, tmp_path / "fairseqs.pt")
-    _, same = evaluated(tmp_path / "fairseqs.pt", folder / "unigram", *options, path=tmp_path / "json")
+    finished, same = evaluated(tmp_path / "fairseqs.pt", folder / "unigram", *options, path=tmp_path / "json")
+    assert same == figures and "could not be verified" not in finished.output
+    state["cfg"]["task"]["data"] = str(tmp_path / "gone")
+    torch.save(state, tmp_path / "fairseqs.pt")
+    finished, same = evaluated(tmp_path / "fairseqs.pt", folder / "unigram", *options, path=tmp_path / "json")
     assert same == figures
+    assert re.search(r"note: .*gone\) has no dict.txt here: .* could not be verified", finished.output)
+    state["cfg"]["task"]["data"] = str(folder / "bpe")
+    torch.save(state, tmp_path / "fairseqs.pt")
+    finished = run_script("evaluate_text", tmp_path / "fairseqs.pt", folder / "unigram", "--cpu")
+    assert finished.code == 1
+    assert re.search(r"error: .* was trained on \S+bpe, of another vocabulary than that of DATA", finished.output)
 
 
 def test_large_vocabularies_are_scored_in_parts(prepared, models, monkeypatch):
