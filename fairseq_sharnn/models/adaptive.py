@@ -11,6 +11,7 @@ from fairseq_sharnn.errors import UsageError
 logger = logging.getLogger(__name__)
 
 LARGEST_PLAIN_VOCABULARY = 50_000
+SPECIAL_SYMBOLS = 4  # fairseq's own, the first of every dictionary: padding must be in the first band
 
 
 def cutoffs_of(option: Optional[str], vocab: int) -> List[int]:
@@ -26,6 +27,16 @@ def cutoffs_of(option: Optional[str], vocab: int) -> List[int]:
     if cutoffs[-1] >= vocab:
         raise UsageError(
             f"--adaptive-softmax-cutoff {option} goes past the vocabulary of {vocab} symbols: leave out what is not below"
+        )
+    if cutoffs[0] <= SPECIAL_SYMBOLS:
+        raise UsageError(
+            f"--adaptive-softmax-cutoff {option} leaves the first band no more than fairseq's {SPECIAL_SYMBOLS} special "
+            f"symbols: begin with {SPECIAL_SYMBOLS + 1} or more"
+        )
+    if any(stop - start < 2 for start, stop in zip(cutoffs, [*cutoffs[1:], vocab])):
+        raise UsageError(
+            f"--adaptive-softmax-cutoff {option} leaves a band of the {vocab} symbols with a single one: bands have two or "
+            "more"
         )
     return cutoffs
 
@@ -64,8 +75,7 @@ def adaptive_parts(cfg, vocab: int, padding: int) -> Tuple[Optional[AdaptiveInpu
     )
     with torch.no_grad():
         for band, _ in list(embed.embeddings)[1:]:  # fairseq zeroes a row in each, but padding is in the first alone
-            if len(band.weight) > padding:
-                band.weight[padding].normal_(std=band.weight.shape[1] ** -0.5)
+            band.weight[padding].normal_(std=band.weight.shape[1] ** -0.5)
         # fairseq leaves these to whatever the memory held
         for module in [embed, *softmax.modules()]:
             if hasattr(module, "_float_tensor"):

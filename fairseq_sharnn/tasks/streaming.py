@@ -108,6 +108,11 @@ class StreamingTask(FairseqTask):
             self.split_file(folder, "")
         if getattr(cfg, "_name", None) == "adaptive_loss":
             self._check_adaptive_loss(cfg)
+        elif self.adaptive_softmax and str(getattr(cfg, "_name", None)).endswith("cross_entropy"):
+            raise UsageError(
+                f"--criterion {cfg._name} does not work on a model with --adaptive-softmax-cutoff: use --criterion "
+                "adaptive_loss --ddp-backend legacy_ddp"
+            )
         return super().build_criterion(cfg, **kwargs)
 
     def _check_adaptive_loss(self, cfg) -> None:

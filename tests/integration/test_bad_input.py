@@ -380,6 +380,21 @@ CASES = [
         "--criterion adaptive_loss does not work with --ddp-backend pytorch_ddp",
     ),
     Case(
+        "cross_entropy with cutoffs",
+        trains("--adaptive-softmax-cutoff", 100),
+        "--criterion cross_entropy does not work on a model with --adaptive-softmax-cutoff",
+    ),
+    Case(
+        "no ordinary symbol in the first band",
+        trains("--adaptive-softmax-cutoff", 4),
+        "--adaptive-softmax-cutoff 4 leaves the first band no more than fairseq's 4 special symbols",
+    ),
+    Case(
+        "a band of one symbol",
+        trains("--adaptive-softmax-cutoff", 259),
+        "--adaptive-softmax-cutoff 259 leaves a band of the 260 symbols with a single one",
+    ),
+    Case(
         "cutoff past the vocabulary",
         trains("--adaptive-softmax-cutoff", 9999),
         "--adaptive-softmax-cutoff 9999 goes past the vocabulary of 260 symbols",

@@ -121,6 +121,10 @@ def test_parameters_load_and_other_vocabularies_are_refused():
         ({"adaptive_softmax_cutoff": "100,20"}, "--adaptive-softmax-cutoff takes rising numbers"),
         ({"adaptive_softmax_cutoff": "0,20"}, "--adaptive-softmax-cutoff takes rising numbers"),
         ({"adaptive_softmax_cutoff": "20,300"}, "goes past the vocabulary of 300 symbols"),
+        ({"adaptive_softmax_cutoff": "1,20"}, "leaves the first band no more than fairseq's 4 special symbols"),
+        ({"adaptive_softmax_cutoff": "4,20"}, "begin with 5 or more"),
+        ({"adaptive_softmax_cutoff": "20,21"}, "leaves a band of the 300 symbols with a single one"),
+        ({"adaptive_softmax_cutoff": "20,299"}, "leaves a band of the 300 symbols with a single one"),
         ({"adaptive_softmax_cutoff": "20,100", "adaptive_softmax_factor": 6}, "--adaptive-softmax-factor 6"),
         ({"adaptive_softmax_cutoff": "20,100", "adaptive_softmax_factor": 0.5}, "--adaptive-softmax-factor 0.5"),
         ({"adaptive_softmax_cutoff": "20", "adaptive_softmax_dropout": 1.0}, "--adaptive-softmax-dropout must be in"),
@@ -129,6 +133,13 @@ def test_parameters_load_and_other_vocabularies_are_refused():
 def test_options_that_do_not_fit_are_named(options, message):
     with pytest.raises(UsageError, match=message):
         model(**options)
+
+
+def test_the_smallest_bands_that_are_allowed_work():
+    network = model(adaptive_softmax_cutoff="5,7,298", adaptive_softmax_factor=2)
+    loss, _, _ = AdaptiveLoss(Task(300), sentence_avg=False)(network, sample())
+    loss.backward()
+    assert torch.isfinite(loss).all()
 
 
 def test_a_large_plain_softmax_is_told_of_the_adaptive_one(caplog):
