@@ -14,13 +14,14 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from study.analysis import results_of
 from study.plan import Folder, Plan
 from study.schedule import run_all
-from study.texts import cut_text, tokenize
+from study.texts import cut_text, cuts_of, read_text, tokenize
 
 import fairseq_sharnn  # noqa: F401
 from fairseq_sharnn.errors import UsageError
@@ -28,7 +29,8 @@ from fairseq_sharnn.errors import UsageError
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", metavar="DATA", help="a text file, UTF-8")
+    parser.add_argument("data", metavar="DATA", help="a text file, UTF-8; unpacked if it ends in .xz")
+    parser.add_argument("--first-bytes", type=int, metavar="N", help="of the text, cut at a character (default: all)")
     parser.add_argument(
         "--out", required=True, metavar="results/NAME", help="folder of the report; its work/ holds the rest"
     )
@@ -51,8 +53,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def plan_of(args) -> Plan:
-    """The plan of a command line. Raises UsageError when the text cannot be read or an option is out of range."""
+def plan_of(args) -> Tuple[Plan, bytes]:
+    """The plan of a command line, and its text. Raises UsageError for a text that does not do, or an option's value."""
     for option in (
         "words",
         "width",
@@ -64,29 +66,27 @@ def plan_of(args) -> Plan:
         "attack_words",
         "best",
         "jobs",
+        "first_bytes",
     ):
-        if getattr(args, option) <= 0:
-            raise UsageError(f"--{option.replace('_', '-')} must be above 0, but it is {getattr(args, option)}")
+        value = getattr(args, option)
+        if value is not None and not value > 0:
+            raise UsageError(f"--{option.replace('_', '-')} must be above 0, but it is {value}")
     if args.layers < 2:
         raise UsageError("--layers must be at least 2: the head of SHA-RNN is in the second-to-last layer")
     try:
         sizes = tuple(int(size) for size in args.piece_sizes.split(","))
-        with open(args.data, "rb") as file:
-            text = file.read()
-        text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{args.data} is not UTF-8 at byte {error.start:,}: words and pieces need it") from None
     except ValueError:
         raise UsageError(f"--piece-sizes takes numbers such as 500,2000, not {args.piece_sizes}") from None
-    except OSError as error:
-        raise UsageError(f"cannot read {args.data}: {error.strerror}") from None
-    return Plan(
+    text = read_text(args.data, args.first_bytes)
+    plan = Plan(
         text=os.path.basename(args.data),
         sha256=hashlib.sha256(text).hexdigest(),
         piece_sizes=sizes,
         **{name: getattr(args, name) for name in ("words", "width", "layers", "window", "lanes", "passes")},
         **{name: getattr(args, name) for name in ("attack_bytes", "attack_words", "best", "seed")},
     )
+    cuts_of(text, plan)
+    return plan, text
 
 
 def main() -> None:
@@ -99,9 +99,9 @@ def main() -> None:
             f"the study draws with matplotlib, which cannot be imported ({error}): pip install matplotlib"
         ) from None
     logging.disable(logging.INFO)
-    plan, folder = plan_of(args), Folder(args.out)
+    (plan, text), folder = plan_of(args), Folder(args.out)
     folder.claim(plan)
-    cut_text(args.data, plan, folder)
+    cut_text(text, plan, folder)
     abouts = {}
     for name in plan.tokenizations:
         print(f"preparing {name}", file=sys.stderr)
@@ -111,8 +111,7 @@ def main() -> None:
     except RuntimeError as error:
         raise UsageError(f"{error}; the same command goes on with what is left") from error
     results = {run: results_of(folder, run) for run in plan.runs}
-    options = [os.path.basename(part) if part == args.data else part for part in sys.argv[1:]]
-    command = " ".join(["scripts/tokenization_study.py", *map(shlex.quote, options)])
+    command = " ".join(["scripts/tokenization_study.py", *map(shlex.quote, sys.argv[1:])])
     write_report(plan, folder, abouts, results, command)
     print(f"{os.path.join(args.out, 'REPORT.md')}: {len(results)} runs")
 

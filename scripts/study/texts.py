@@ -1,8 +1,9 @@
 """The text in its splits, and each tokenization of it."""
 
+import lzma
 import os
 from contextlib import contextmanager
-from typing import Dict
+from typing import Dict, List, Optional
 
 from fairseq_sharnn.data.text import prepare
 from fairseq_sharnn.data.text.folder import ABOUT
@@ -17,20 +18,45 @@ def no_bar(total: int, what: str):
     yield lambda count: None
 
 
-def cut_text(path: str, plan: Plan, folder: Folder) -> None:
-    """90 / 5 / 5 percent of the text, each cut rounded down to a character's beginning."""
-    if all(os.path.exists(folder.raw(split)) for split in SPLITS):
-        return
-    with open(path, "rb") as file:
-        text = file.read()
-    cuts = [0, len(text) * 90 // 100, len(text) * 95 // 100, len(text)]
-    for number in (1, 2):
-        while cuts[number] > 0 and text[cuts[number]] & 0xC0 == 0x80:
-            cuts[number] -= 1
+def read_text(path: str, first_bytes: Optional[int]) -> bytes:
+    """A text file, or one packed by xz; of its first bytes, whole characters. Raises UsageError unless it is UTF-8."""
+    try:
+        with lzma.open(path) if path.endswith(".xz") else open(path, "rb") as file:
+            text = file.read() if first_bytes is None else file.read(first_bytes + 1)
+        if first_bytes is not None and len(text) > first_bytes:
+            text = text[: character_start(text, first_bytes)]
+        text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 at byte {error.start:,}: words and pieces need it") from None
+    except (lzma.LZMAError, EOFError) as error:
+        raise UsageError(f"{path} is damaged, or no file of xz: {error}") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    return text
+
+
+def character_start(text: bytes, place: int) -> int:
+    """The place rounded down to a character's beginning."""
+    while place > 0 and text[place] & 0xC0 == 0x80:
+        place -= 1
+    return place
+
+
+def cuts_of(text: bytes, plan: Plan) -> List[int]:
+    """Where the splits of 90 / 5 / 5 percent begin and end. Raises UsageError when one is too small for an update."""
+    cuts = [0, *(character_start(text, len(text) * percent // 100) for percent in (90, 95)), len(text)]
     if min(stop - start for start, stop in zip(cuts, cuts[1:])) < plan.window * plan.lanes:
         raise UsageError(
-            f"{path} has {len(text):,} bytes, too few for its 5 percent to fill one update: take more text"
+            f"{plan.text} has {len(text):,} bytes, too few for its 5 percent to fill one update: take more text"
         )
+    return cuts
+
+
+def cut_text(text: bytes, plan: Plan, folder: Folder) -> None:
+    """Write the splits, where they are not there yet."""
+    if all(os.path.exists(folder.raw(split)) for split in SPLITS):
+        return
+    cuts = cuts_of(text, plan)
     os.makedirs(os.path.dirname(folder.raw("train")), exist_ok=True)
     for split, start, stop in zip(SPLITS, cuts, cuts[1:]):
         with open(f"{folder.raw(split)}.tmp", "wb") as file:

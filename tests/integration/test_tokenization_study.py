@@ -1,6 +1,7 @@
 """scripts/tokenization_study.py as a command, at a size that trains in seconds: the report and its figures."""
 
 import json
+import lzma
 import math
 import re
 import sys
@@ -16,6 +17,7 @@ from tests.integration.forked import run_script
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from study.plan import Folder, Plan, Run
+from study.texts import read_text
 from study.training import CHECKPOINT, train
 
 SMALL = "--piece-sizes 400 --words 200 --width 32 --layers 2 --window 48 --lanes 4 --passes 0.1".split()
@@ -27,7 +29,14 @@ RUNS = [f"{text}-{model}" for text in ("bytes", "words", "pieces-400") for model
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     (folder / "text.txt").write_bytes(real_text(40000).decode("utf-8", "ignore").encode())
-    command = (sys.executable, ROOT / "scripts" / "tokenization_study.py", "text.txt", "--out", "results/small", *SMALL)
+    command = (
+        sys.executable,
+        ROOT / "scripts" / "tokenization_study.py",
+        "./text.txt",
+        "--out",
+        "results/small",
+        *SMALL,
+    )
     finished = run_command(*command, cwd=folder, timeout=600)
     assert finished.code == 0, finished.output[-4000:]
     return folder, finished
@@ -45,7 +54,7 @@ def test_the_report_has_its_tables_and_plots(study):
     out = folder / "results" / "small"
     report = (out / "REPORT.md").read_text()
     assert "6/6 runs done" in finished.output and "REPORT.md: 6 runs" in finished.output
-    assert "    scripts/tokenization_study.py text.txt --out results/small --piece-sizes 400" in report
+    assert "    scripts/tokenization_study.py ./text.txt --out results/small --piece-sizes 400" in report
     for heading in (
         "One scale",
         "Inside words",
@@ -136,6 +145,15 @@ def test_an_interrupted_run_is_trained_from_its_beginning(study, monkeypatch):
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+def test_texts_are_read_packed_and_cut_at_a_character(tmp_path):
+    text = "caf\u00e9 \u20ac".encode()
+    (tmp_path / "text").write_bytes(text)
+    (tmp_path / "text.xz").write_bytes(lzma.compress(text))
+    for path in (str(tmp_path / "text"), str(tmp_path / "text.xz")):
+        assert read_text(path, None) == text == read_text(path, len(text)) == read_text(path, 999)
+        assert [read_text(path, size).decode() for size in (3, 4, 5, 8)] == ["caf", "caf", "caf\u00e9", "caf\u00e9 "]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -145,7 +163,11 @@ def test_an_interrupted_run_is_trained_from_its_beginning(study, monkeypatch):
         (("text.txt", "--out", "new", *SMALL, "--width", 0), "--width must be above 0"),
         (("text.txt", "--out", "new", *SMALL, "--layers", 1), "--layers must be at least 2"),
         (("text.txt", "--out", "new", *SMALL, "--piece-sizes", "x"), "--piece-sizes takes numbers"),
-        (("text.txt", "--out", "short", *SMALL, "--window", 9999), "too few for its 5 percent to fill one update"),
+        (("bad.xz", "--out", "new", *SMALL), "bad.xz is damaged, or no file of xz"),
+        (("cut.xz", "--out", "new", *SMALL), "cut.xz is damaged, or no file of xz"),
+        (("text.txt", "--out", "new", *SMALL, "--first-bytes", 0), "--first-bytes must be above 0"),
+        (("text.txt", "--out", "new", *SMALL, "--first-bytes", 999), "text.txt has 999 bytes, too few"),
+        (("text.txt", "--out", "new", *SMALL, "--window", 9999), "too few for its 5 percent to fill one update"),
         (("text.txt", "--out", "few", *SMALL, "--piece-sizes", 99999), "--vocab-size 99999 is larger than"),
     ],
 )
@@ -153,6 +175,8 @@ def test_bad_input_is_answered_in_one_line(study, monkeypatch, arguments, messag
     folder, _ = study
     monkeypatch.chdir(folder)
     (folder / "bad.txt").write_bytes(b"abc\xff")
+    (folder / "bad.xz").write_bytes(b"abc")
+    (folder / "cut.xz").write_bytes(lzma.compress(b"abc" * 1000)[:-20])
     finished = run_script("tokenization_study", *arguments)
     assert finished.code == 1 and "Traceback" not in finished.output, finished.output[-2000:]
     assert re.search(f"^error: .*{message}", finished.output, flags=re.MULTILINE), finished.output[-2000:]
