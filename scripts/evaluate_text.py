@@ -11,8 +11,10 @@ its bytes, spelled out by a uniform byte model.
 import argparse
 import json
 import logging
+import math
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -50,12 +52,16 @@ def main() -> None:
     if scored.note:
         print(f"note: {scored.note}")
     if args.json:
+        # null for what is no finite number: JSON has no word for it
+        figures = {name: value if math.isfinite(value) else None for name, value in scale.figures().items()}
         temporary = f"{args.json}.{os.getpid()}.tmp"
         try:
             with open(temporary, "w") as file:
-                json.dump(scale.figures(), file, indent=1)
+                json.dump(figures, file, indent=1, allow_nan=False)
             os.replace(temporary, args.json)
         except OSError as error:
+            with suppress(OSError):
+                os.remove(temporary)
             raise UsageError(f"cannot write {args.json}: {error.strerror}") from None
 
 

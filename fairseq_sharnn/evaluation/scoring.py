@@ -65,8 +65,11 @@ class Scored:
 
     def batches(self, corpus: Corpus, batch_size=None, tokens_per_sample=None, context_window: int = 0):
         """fairseq's samples over a corpus, on the model's device. Options as those of fairseq-eval-lm."""
+        length = self.trained_length if tokens_per_sample is None else tokens_per_sample
+        if length < 1:
+            raise UsageError(f"--tokens-per-sample must be at least 1, but it is {length}")
         # fairseq-eval-lm takes the window off the length, and the task puts it back
-        self.task.cfg.tokens_per_sample = (tokens_per_sample or self.trained_length) - context_window
+        self.task.cfg.tokens_per_sample = length - context_window
         batches = self.task.eval_lm_dataloader(
             corpus,
             batch_size=batch_size,

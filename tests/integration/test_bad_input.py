@@ -204,6 +204,19 @@ def evaluates_text(checkpoint, data="prepared"):
     return lambda world: run_script("evaluate_text", world.saved / checkpoint, world.saved / data, "--cpu")
 
 
+def evaluates_bytes(*options):
+    return lambda world: run_script("evaluate_text", world.checkpoint, world.data, "--cpu", *options)
+
+
+def evaluates_into_a_folder(world):
+    """What cannot take the name of a folder leaves nothing beside it."""
+    (world.saved.parent / "json").mkdir()
+    there = sorted(world.saved.parent.iterdir())
+    finished = evaluates_bytes("--json", world.saved.parent / "json")(world)
+    assert sorted(world.saved.parent.iterdir()) == there
+    return finished
+
+
 def other_words(world, data):
     shutil.rmtree(data)
     prepared(world, text=b"new words, new words\n")
@@ -512,6 +525,12 @@ CASES = [
         r"test.bytes.npy has \d+ bytes where tokenizer.json tells of \d+",
         trained_on_words(lambda world, data: np.save(data / "test.bytes.npy", np.load(data / "test.bytes.npy") + 1)),
     ),
+    Case(
+        "chunk length zero (evaluate_text.py)",
+        evaluates_bytes("--tokens-per-sample", 0),
+        "--tokens-per-sample must be at least 1, but it is 0",
+    ),
+    Case("--json is a folder", evaluates_into_a_folder, r"cannot write \S+json: Is a directory"),
     Case("no checkpoint to evaluate", evaluates_text("gone.pt"), r"checkpoint \S+gone.pt does not exist", prepared),
 ]
 
@@ -519,7 +538,7 @@ CASES = [
 def shown(error: str, world: World) -> str:
     """The message as it stands in the table: without this machine's paths and torch's own words."""
     error = error.replace(str(world.data), "DATA").replace(str(world.saved), "SAVED").replace("|", "\\|")
-    error = error.replace(str(world.saved.parent / "new"), "NEW")
+    error = error.replace(str(world.saved.parent / "new"), "NEW").replace(str(world.saved.parent / "json"), "JSON")
     return re.sub(r"fairseq checkpoint \(.*\); choose", "fairseq checkpoint (what torch says of it); choose", error)
 
 

@@ -185,6 +185,16 @@ def test_a_transformer_is_evaluated_in_the_same_way(prepared, models, tmp_path):
     assert re.search(r"error: .* was trained on \S+bpe, of another vocabulary than that of DATA", finished.output)
 
 
+def test_json_has_null_for_what_is_not_finite(models, tmp_path):
+    for split in SPLITS:
+        (tmp_path / split).write_bytes(b" " * 300)
+    checkpoint = models / "bytes" / "checkpoint_last.pt"
+    finished = run_script("evaluate_text", checkpoint, tmp_path, "--cpu", "--json", tmp_path / "json")
+    assert finished.code == 0, finished.output[-2000:]
+    figures = json.loads((tmp_path / "json").read_text(), parse_constant=pytest.fail)
+    assert figures["word_perplexity"] is None and figures["words"] == 0
+
+
 def test_large_vocabularies_are_scored_in_parts(prepared, models, monkeypatch):
     folder, _, _ = prepared
     for name in ("unigram", "transformer"):
