@@ -76,6 +76,8 @@ def test_what_is_on_disk_is_the_very_text(prepared, name):
     about = json.loads((folder / name / "tokenizer.json").read_text())
     assert about["splits"]["test"]["words"] == len(texts["test"].split())
     assert len(dictionary) == about["vocabulary"]
+    if name != "word":
+        assert about["settings"] == {"vocab_size": 400, "model_type": name, "character_coverage": 0.9999}
     assert name == "word" or len(dictionary) == 400 + 3, (
         "sentencepiece's unused <unk> gives way to fairseq's four symbols"
     )

@@ -6,7 +6,7 @@ removed space) and spell in bytes what they have no piece for.
 
 import io
 import re
-from typing import Callable, Dict, Iterable, Iterator, List, Optional
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from fairseq.data import Dictionary
 
@@ -80,7 +80,14 @@ def exact(model: PieceModel, text: str) -> bool:
 
 
 def train_pieces(lines: Callable[[], Iterator[str]], kind: str, size: int, most_lines: int = 1_000_000) -> bytes:
-    """Train a sentencepiece model on lines: its bytes, the same for the same text.
+    """As `learn_pieces`: the model alone."""
+    return learn_pieces(lines, kind, size, most_lines)[0]
+
+
+def learn_pieces(
+    lines: Callable[[], Iterator[str]], kind: str, size: int, most_lines: int = 1_000_000
+) -> Tuple[bytes, float]:
+    """Train a sentencepiece model on lines: its bytes, the same for the same text, and its character coverage.
 
     kind: `unigram` or `bpe`. size: pieces in all, 256 of them single bytes, one sentencepiece's unused <unk>. Of more
     than `most_lines`, as many are drawn. Rare characters are left to their bytes where there are more than `size` allows.
@@ -88,7 +95,7 @@ def train_pieces(lines: Callable[[], Iterator[str]], kind: str, size: int, most_
     """
     for coverage in COVERAGES:
         try:
-            return _train(lines(), kind, size, most_lines, coverage)
+            return _train(lines(), kind, size, most_lines, coverage), coverage
         except RuntimeError as error:
             many, few = _TOO_MANY.search(str(error)), _TOO_FEW.search(str(error))
             if many:

@@ -16,7 +16,7 @@ from fairseq.data import Dictionary, indexed_dataset
 
 from fairseq_sharnn.data.text.folder import MODEL, load_tokenizer, write_about
 from fairseq_sharnn.data.text.lines import lines_of
-from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of, train_pieces
+from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of, learn_pieces
 from fairseq_sharnn.data.text.recognise import recognise
 from fairseq_sharnn.data.text.spans import Spans, count_words, words_of_tokens, write_spans
 from fairseq_sharnn.data.text.words import MARKS, WordRule, WordTokenizer
@@ -104,15 +104,16 @@ def prepare_pieces(
             f"{model_path} has a vocabulary of {given.processor.get_piece_size()} pieces, not the {size} of --vocab-size: "
             "leave --vocab-size out, or train a model by leaving out --model"
         )
+    learnt = {}  # of a model that is given, its file knows
     with staged(out) as work:
         if given is None:
             for _ in lines_of(sources["train"]):  # sentencepiece would hide what is wrong with the text
                 pass
             with progress(_size(sources["train"]), f"learning pieces ({kind})") as advance:
-                given = PieceModel(
-                    train_pieces(lambda: (p.text for p in lines_of(sources["train"], advance)), kind, size or 8000),
-                    MODEL,
+                proto, coverage = learn_pieces(
+                    lambda: (part.text for part in lines_of(sources["train"], advance)), kind, size or 8000
                 )
+            given, learnt = PieceModel(proto, MODEL), {"model_type": kind, "character_coverage": coverage}
         with open(os.path.join(work, MODEL), "wb") as file:
             file.write(given.proto)
         digest = hashlib.sha256(given.proto).hexdigest()
@@ -127,7 +128,8 @@ def prepare_pieces(
             items = ((tokenizer.encode_line(part.text), part) for part in lines_of(source))
             with progress(_size(source), f"writing {split}") as advance:
                 splits[split] = {**_write_split(work, split, items, dictionary, advance), "unknown": 0}
-        about = {"kind": "sentencepiece", "settings": {}, "model_sha256": digest}
+        settings = {"vocab_size": given.processor.get_piece_size(), **learnt}
+        about = {"kind": "sentencepiece", "settings": settings, "model_sha256": digest}
         return _finish(work, sources, splits, about, progress)
 
 
