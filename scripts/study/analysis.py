@@ -67,7 +67,9 @@ class Analysis:
             nats[~known] += [spelling_cost([name]) for name in self.scored.unknown("test")]
             text = np.fromfile(self.folder.raw("test"), dtype=np.uint8)
             places = words.places_of(text, self.scored.spans("test"))
-            return words.inside_words(nats, words.hits_of(self.scored, corpus, **self.options), known, places)
+            ids, guesses = corpus.ids(np.arange(len(corpus))), words.guesses_of(self.scored, corpus, **self.options)
+            closed = words.closed_words(words.speller(self.scored.task), ids, guesses, places)
+            return words.inside_words(nats, guesses == ids, closed, known, places)
 
         self._step("words", measure)
 

@@ -155,9 +155,9 @@ def _inside(plan: Plan, results: Results) -> List[str]:
         "",
         "A word's first token is guessed from the text before it; every later one is scored with the true "
         "beginning of the word given (teacher forcing). What stands in later tokens is what that hides. *Words "
-        "right*: all tokens of the word, each the likeliest after those before, so that the model would write "
-        "the word without being fed any of it (how it goes on behind the word is not asked). *Tokens right* is "
-        "the figure with teacher forcing. The bits a word include those between words: spaces, line ends, marks "
+        "right*: all tokens of the word, each the likeliest after those before, and an end behind it, so that the "
+        "model would write just this word without being fed any of it. *Tokens right* is the figure with teacher "
+        "forcing. The bits a word include those between words: spaces, line ends, marks "
         "of spacing; `<unk>` is never right.",
         "",
         *table(header, rows),

@@ -4,11 +4,12 @@ A word is what stands between white bytes; its tokens are those from its first b
 other than white bytes (line ends, spaces of their own, marks of spacing) are `between`.
 """
 
-from typing import Dict, List, NamedTuple
+from typing import Callable, Dict, List, NamedTuple, Sequence
 
 import numpy as np
 import torch
 
+from fairseq_sharnn.data.byte_dictionary import ByteDictionary
 from fairseq_sharnn.data.corpus import Corpus
 from fairseq_sharnn.data.text.spans import WHITE, Spans, positions_in_words
 from fairseq_sharnn.evaluation.scoring import Scored, in_file_order
@@ -37,8 +38,8 @@ def places_of(text: np.ndarray, spans: Spans) -> Places:
     return Places(word, position)
 
 
-def hits_of(scored: Scored, corpus: Corpus, **options) -> np.ndarray:
-    """For each token whether the model, given all tokens before, finds it the likeliest: [N] bool."""
+def guesses_of(scored: Scored, corpus: Corpus, **options) -> np.ndarray:
+    """For each token the one that the model, given all tokens before, finds the likeliest: [N] int64."""
     rows: Dict[int, List[np.ndarray]] = {}
     padding = scored.task.target_dictionary.pad()
     with torch.no_grad():
@@ -49,16 +50,50 @@ def hits_of(scored: Scored, corpus: Corpus, **options) -> np.ndarray:
                 sample["id"].tolist(), sample["start_indices"], best, sample["target"]
             ):
                 kept = target[start:] != padding
-                rows.setdefault(row, []).append((guess[start:] == target[start:])[kept].cpu().numpy())
+                rows.setdefault(row, []).append(guess[start:][kept].cpu().numpy())
     return in_file_order(rows, len(corpus))
 
 
-def inside_words(nats: np.ndarray, hits: np.ndarray, known: np.ndarray, places: Places) -> Dict:
-    """The figures of a split.
+def speller(task) -> Callable[[Sequence[int]], List[bytes]]:
+    """The bytes that each id stands for behind the ids before it."""
+    if isinstance(task.dictionary, ByteDictionary):
+        return lambda ids: [task.dictionary.decode_bytes([index]) for index in ids]
+    return task.tokenizer.spell
 
-    A word is guessed when each of its tokens, and each mark between them, is the likeliest after the ones before: then,
-    and only then, does the model write it by itself, fed nothing of the word, taking the likeliest token each time.
-    known: false for <unk>, which says no word.
+
+def last_tokens(places: Places) -> np.ndarray:
+    """For each word its last token; -1 for a word without a token of its own: [words] int64."""
+    inside = np.flatnonzero(places.word >= 0)
+    last = np.full(int(places.word.max(initial=-1)) + 1, -1, dtype=np.int64)
+    last[places.word[inside]] = inside  # in order: the last one stays
+    return last
+
+
+def closed_words(spell: Callable, ids: np.ndarray, guesses: np.ndarray, places: Places) -> np.ndarray:
+    """For each word whether the likeliest token behind it ends it, by a white byte or a line's end: [words] bool.
+
+    Where a space is not in the tokens but in a rule (words), the rule is asked about the word's last token and the guess
+    alone. The text's end ends a word.
+    """
+    last = last_tokens(places)
+    closed = np.ones(len(last), dtype=bool)
+    asked = np.flatnonzero((last >= 0) & (last + 1 < len(ids)))
+    pairs, number = np.unique(
+        np.stack([ids[last[asked]], guesses[last[asked] + 1]], axis=1), axis=0, return_inverse=True
+    )
+    behind = (spell(pair)[-1] for pair in pairs.tolist())
+    found = np.array([text != b"" and WHITE[text[0]] for text in behind], dtype=bool)
+    closed[asked] = found[number.reshape(-1)]
+    return closed
+
+
+def inside_words(nats: np.ndarray, hits: np.ndarray, closed: np.ndarray, known: np.ndarray, places: Places) -> Dict:
+    """The figures of a split of N tokens.
+
+    A word is guessed when each of its tokens, and each mark between them, is the likeliest after the ones before, and so
+    is an end behind it: then, and only then, does the model write this word by itself, fed nothing of it, taking the
+    likeliest token each time. nats, hits (the likeliest token is the true one), known (false for <unk>, which says no
+    word): [N]. closed: of each word, see `closed_words`.
     """
     bits, good = nats / np.log(2), hits & known
     inside = places.position >= 0
@@ -80,7 +115,7 @@ def inside_words(nats: np.ndarray, hits: np.ndarray, known: np.ndarray, places: 
     since = np.maximum.accumulate(places.word)
     until = np.minimum.accumulate(np.where(inside, places.word, words)[::-1])[::-1]
     within = (since == until) & (since >= 0)
-    missed = np.zeros(words, dtype=bool)
+    missed = ~closed
     missed[since[within & ~good]] = True
     many = np.bincount(places.word[inside], minlength=words) > 1
     total = float(bits[inside].sum())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of, train_pieces
 from fairseq_sharnn.data.text.spans import Spans, words_of_tokens
+from fairseq_sharnn.data.text.words import JOIN, SPACE, WordRule, WordTokenizer
 from tests.conftest import ROOT, real_text
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -157,19 +158,21 @@ def test_places_in_words():
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from([b"", b" ", b"a", b" ab", b"c", b"\n", b"d "]), min_size=1, max_size=20), st.data())
-def test_whole_words_are_right_when_all_between_their_ends_is(tokens, data):
+def test_whole_words_are_right_when_all_between_their_ends_and_the_end_is(tokens, data):
     text, spans = spans_of(tokens)
     places = words.places_of(text, spans)
     if not spans.words.sum():
         return
     hits = np.array(data.draw(st.lists(st.booleans(), min_size=len(tokens), max_size=len(tokens))))
     nats = np.arange(1.0, len(tokens) + 1)
-    found = words.inside_words(nats, hits, np.ones(len(tokens), dtype=bool), places)
+    count = int(places.word.max(initial=-1)) + 1
+    closed = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)), dtype=bool)
+    found = words.inside_words(nats, hits, closed, np.ones(len(tokens), dtype=bool), places)
     right = []
     for word in range(int(spans.words.sum())):
         mine = np.flatnonzero(places.word == word)
         if len(mine):
-            right.append(hits[mine[0] : mine[-1] + 1].all())
+            right.append(hits[mine[0] : mine[-1] + 1].all() and closed[word])
     if len(right) == spans.words.sum():
         assert found["word_accuracy"] == pytest.approx(np.mean(right))
     assert found["first_share"] + found["hidden_share"] == pytest.approx(1)
@@ -177,3 +180,35 @@ def test_whole_words_are_right_when_all_between_their_ends_is(tokens, data):
     inside = places.position >= 0
     assert sum(row["tokens"] for row in by) == inside.sum()
     assert sum(row["tokens"] * row["bits"] for row in by) == pytest.approx(nats[inside].sum() / math.log(2))
+
+
+def test_a_word_is_closed_by_a_guess_that_begins_with_white(segmenter):
+    """Text "in a\ncat": guesses behind "in" and "a" decide, what is guessed elsewhere does not."""
+    dictionary = ByteDictionary()
+    ids = dictionary.encode_bytes(b"in a\ncat").numpy()
+    places = words.places_of(*spans_of([bytes([value]) for value in b"in a\ncat"]))
+    spell = words.speller(type("Task", (), {"dictionary": dictionary}))
+    for guessed, expected in ((b"xn a\nxxx", [True, True, True]), (b"insa\ncat", [False, True, True])):
+        guesses = dictionary.encode_bytes(guessed).numpy()
+        assert words.closed_words(spell, ids, guesses, places).tolist() == expected
+
+    tokens = segmenter.tokenizer.encode_prompt(b"in the\n")
+    spelled = segmenter.tokenizer.spell(tokens)
+    places = words.places_of(*spans_of(spelled))
+    for behind, expected in ((b"\n", True), (b" a", True), (b"s", False), (b",", False)):
+        guesses = np.array(tokens)
+        guesses[-1] = segmenter.tokenizer.encode_prompt(behind)[0]
+        assert words.closed_words(segmenter.tokenizer.spell, np.array(tokens), guesses, places).tolist()[-1] == expected
+
+
+def test_words_are_closed_by_the_rule_of_their_spaces():
+    dictionary = Dictionary()
+    for name in ("dog", ",", "cat", JOIN, SPACE):
+        dictionary.add_symbol(name)
+    tokenizer = WordTokenizer(WordRule("moses"), dictionary)
+    ids = np.array([dictionary.index(name) for name in ("dog", "cat")])
+    places = words.places_of(*spans_of(tokenizer.spell(ids.tolist())))
+    for guess, expected in (("cat", True), (",", False), (JOIN, False), (SPACE, True), ("</s>", True)):
+        guesses = np.array([dictionary.index("dog"), dictionary.index(guess)])
+        closed = words.closed_words(tokenizer.spell, ids, guesses, places)
+        assert closed.tolist() == [expected, True], guess
