@@ -37,6 +37,15 @@ def operations(case: Case) -> Dict[str, float]:
     return {"LSTM": lstm, "attention": attention, "Boom": boom}
 
 
+def evaluation_operations(case: Case) -> float:
+    """Operations that scoring one byte needs: forward alone, the output projection with them."""
+    width, folds = case.width, case.boom_width // case.width * case.width
+    # a query sees the C - T rows of memory and, on average, half of the chunk's own
+    rows = case.context - case.length / 2
+    attention = len(case.attention_layers) * (4 * width * rows + 2 * width * width)
+    return case.layers * 2 * (8 * width * width + width * folds) + attention + 2 * width * case.sizes().vocab
+
+
 def bytes_to_move(case: Case, parameters: int) -> Dict[str, float]:
     """Bytes that the pieces bound by memory read and write at the least.
 
@@ -119,6 +128,7 @@ def breakdown(case: Case, repeats: int) -> Dict:
     rows = {name: medians[name] for name in ("LSTM", "attention", "Boom", "optimizer") if name in medians}
     rows["rest"] = medians["update"] - sum(rows.values())
     return {
+        "evaluation_operations_per_byte": evaluation_operations(case),
         "product_ops_per_s": rates["product"],
         "copy_bytes_per_s": rates["copy"],
         "update_seconds": medians["update"],

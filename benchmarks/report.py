@@ -51,7 +51,7 @@ def speed_report(result: Dict) -> str:
             "",
         ]
         if entry["breakdown"]:
-            lines += [*_pieces(entry["breakdown"]), ""]
+            lines += [*_pieces(entry["breakdown"]), "", *_ceiling(entry["breakdown"], workloads.get("evaluation", {}))]
     if "losses" in result:
         same = all(row["same"] for row in result["losses"])
         title = "The numbers are the same" if same else "THE NUMBERS DIFFER: no figure above counts"
@@ -116,6 +116,20 @@ def _pieces(breakdown: Dict) -> List[str]:
             ["piece", "time", "share", "GFLOP needed", "of the product's rate", "GB to move", "of the copy's rate"],
             rows,
         ),
+    ]
+
+
+def _ceiling(breakdown: Dict, evaluation: Dict[str, Dict]) -> List[str]:
+    """What the arithmetic leaves evaluation at the most, if all of it went at the plain product's rate."""
+    ours, plain = (evaluation.get(name, {}).get("bytes_per_s") for name in ("fairseq_sharnn", "plain"))
+    if ours is None or plain is None:
+        return []
+    needed = breakdown["evaluation_operations_per_byte"]
+    most = breakdown["product_ops_per_s"] / needed
+    return [
+        f"Scoring a byte needs {needed / 1e6:.1f} MFLOP. All of it at the plain product's rate would be {most:,.0f} "
+        f"bytes/s, {most / plain:.2f} times plain.py's; this package reaches {ours / most:.0%} of that.",
+        "",
     ]
 
 

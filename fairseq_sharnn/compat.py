@@ -5,7 +5,6 @@ versions (fairseq 0.12.2, fairseq-fixed 0.12.3.1) take the same patches. Tests: 
 those named below.
 """
 
-import ast
 import functools
 import importlib.util
 import inspect
@@ -13,9 +12,8 @@ import logging
 import os
 import shutil
 import warnings
-import zipfile
 from argparse import Namespace
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, List
 
 import torch
@@ -27,9 +25,11 @@ from fairseq.modules import AdaptiveSoftmax
 from fairseq.optim import OPTIMIZER_REGISTRY
 from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.trainer import Trainer
-from torch.nn.functional import cross_entropy
 
+from fairseq_sharnn.checkpoint_files import check_sums, refuse_ruins, replaced
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.models.adaptive import losses_in_bands
+from fairseq_sharnn.option_checks import check_evaluation, check_training, refuse_flat_parameters
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def _checkpoints_load_safely_and_in_one_line() -> None:
     @_patch(checkpoint_utils, "load_checkpoint_to_cpu")
     def load_checkpoint_to_cpu(original, path, *args, **kwargs):
         try:
-            _check_sums(path)
+            check_sums(path)
             with _torch_load(weights_only=True):
                 state = original(path, *args, **kwargs)
             for task in _resuming:
@@ -123,18 +123,8 @@ def _checkpoints_load_safely_and_in_one_line() -> None:
             _resuming.pop()
 
 
-_resuming: List[
-    Any
-] = []  # the task of the trainer that is loading a checkpoint: fairseq never shows it the task's state
-
-
-def _check_sums(path: str) -> None:
-    """Compare the checksums that torch.save writes into its zip container; torch.load does not look at them."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as container:
-            bad = container.testzip()
-        if bad is not None:
-            raise ValueError(f"the checksum of {bad} is wrong")
+# The task of the trainer that is loading a checkpoint: fairseq never shows it the task's state.
+_resuming: List[Any] = []
 
 
 def _checkpoints_are_replaced_whole() -> None:
@@ -145,7 +135,7 @@ def _checkpoints_are_replaced_whole() -> None:
 
     @_patch(PathManager, "copy")
     def copy(original, src_path, dst_path, overwrite=False):
-        return _replaced(dst_path, lambda temporary: shutil.copyfile(src_path, temporary))
+        return replaced(dst_path, lambda temporary: shutil.copyfile(src_path, temporary))
 
     @_patch(checkpoint_utils, "torch_persistent_save")
     def torch_persistent_save(original, obj, filename, async_write=False):
@@ -156,29 +146,7 @@ def _checkpoints_are_replaced_whole() -> None:
             with open(temporary, "wb") as file:  # through Python, whose errors say what is wrong
                 torch.save(obj, file)
 
-        return _replaced(filename, write)
-
-
-def _replaced(path: str, write) -> str:
-    """Call `write` with a temporary name and give the file its own name at the end, or leave everything as it was."""
-    temporary = f"{path}.tmp"
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        with suppress(OSError):
-            os.remove(temporary)
-        cause = error
-        while cause is not None and not getattr(cause, "strerror", None):
-            cause = cause.__context__  # torch's writer hides what the file system said
-        reason = cause.strerror if cause is not None else str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"cannot write checkpoint {path}: {reason}; earlier checkpoints are as they were. Make room (or choose "
-            "another --save-dir) and start the same command again"
-        ) from error
-    return path
+        return replaced(filename, write)
 
 
 def _streams_are_gathered_for_checkpoints() -> None:
@@ -189,22 +157,12 @@ def _streams_are_gathered_for_checkpoints() -> None:
     @_patch(checkpoint_utils, "save_checkpoint")
     def save_checkpoint(original, cfg, trainer, epoch_itr, val_loss):
         if not cfg.no_save:
-            _refuse_to_save_ruins(trainer)
+            refuse_ruins(trainer.get_model().parameters(), trainer.get_num_updates())
         if not cfg.no_save and hasattr(epoch_itr, "gather_state"):
             workers = trainer.data_parallel_world_size
             group = trainer.data_parallel_process_group if workers > 1 else None
             epoch_itr.gather_state(workers, trainer.data_parallel_rank, group)
         return original(cfg, trainer, epoch_itr, val_loss)
-
-
-def _refuse_to_save_ruins(trainer) -> None:
-    """Never replace a checkpoint by parameters that are not numbers any more."""
-    norms = torch.stack([parameter.detach().float().norm() for parameter in trainer.get_model().parameters()])
-    if not torch.isfinite(norms).all():
-        raise UsageError(
-            f"after update {trainer.get_num_updates():,} the parameters are not finite: they are not saved, the "
-            "checkpoints are as they were; go on from one of them with a lower --lr"
-        )
 
 
 def _checkpoints_reach_every_worker() -> None:
@@ -234,14 +192,14 @@ def _starts_as_asked() -> None:
                 "--num-shards and --shard-id"
             )
         if training:
-            _check_start(cfg)
+            check_training(cfg)
         else:
-            _check_evaluation(cfg, main)
+            check_evaluation(cfg, main)
         if cfg.common.bf16 and cfg.common.tpu and importlib.util.find_spec("torch_xla") is None:
             cfg.common.tpu = cfg.distributed_training.tpu = False
         distributed = cfg.distributed_training
         if training and getattr(OPTIMIZER_REGISTRY.get(cfg.optimizer._name), "never_flat", False):
-            _refuse_flat_parameters(distributed.ddp_backend)
+            refuse_flat_parameters(distributed.ddp_backend)
         if workers > 1 and not cfg.common.cpu and distributed.distributed_init_method is None:
             distributed.distributed_world_size = workers  # fairseq-fixed looks no further when it counts one GPU here
         if workers > 1 and cfg.common.cpu and distributed.distributed_init_method is None:
@@ -261,7 +219,7 @@ def _starts_as_asked() -> None:
     @_patch(Trainer, "_build_optimizer")
     def _build_optimizer(original, self):
         if getattr(OPTIMIZER_REGISTRY.get(self.cfg.optimizer._name), "never_flat", False):
-            _refuse_flat_parameters(self.cfg.distributed_training.ddp_backend)
+            refuse_flat_parameters(self.cfg.distributed_training.ddp_backend)
         original(self)
         _tell_names(self)
 
@@ -275,51 +233,6 @@ def _tell_names(trainer) -> None:
     if hasattr(optimizer, "watch_trust") and trainer.is_data_parallel_master:
         names = [name for name, parameter in trainer.get_model().named_parameters() if parameter.requires_grad]
         optimizer.watch_trust(names, trainer.get_num_updates)
-
-
-def _check_start(cfg) -> None:
-    """Options and paths that fairseq answers with a traceback, or silently starts afresh on."""
-    if cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
-        raise UsageError("give the number of lanes on each worker with --batch-size")
-    if cfg.checkpoint.write_checkpoints_asynchronously:
-        raise UsageError("--write-checkpoints-asynchronously cannot replace checkpoints whole: leave it out")
-    if min(cfg.optimization.update_freq) < 1:
-        raise UsageError(f"--update-freq must be at least 1, but it is {min(cfg.optimization.update_freq)}")
-    checkpoint = cfg.checkpoint
-    if os.path.exists(checkpoint.save_dir) and not os.path.isdir(checkpoint.save_dir):
-        raise UsageError(f"--save-dir {checkpoint.save_dir} is a file: name a folder")
-    default = checkpoint.restore_file == "checkpoint_last.pt"
-    if not default and not PathManager.exists(checkpoint.restore_file):
-        raise UsageError(f"--restore-file {checkpoint.restore_file} does not exist")
-    first = not PathManager.exists(os.path.join(checkpoint.save_dir, "checkpoint_last.pt"))
-    pretrained = checkpoint.finetune_from_model
-    if pretrained is not None and first and not PathManager.exists(pretrained):
-        raise UsageError(f"--finetune-from-model {pretrained} does not exist")
-
-
-def _check_evaluation(cfg, main) -> None:
-    """The same for fairseq-eval-lm and fairseq-validate."""
-    if cfg.common_eval.path is None:
-        raise UsageError("name the checkpoint to evaluate with --path")
-    try:
-        overrides = ast.literal_eval(str(cfg.common_eval.model_overrides))
-    except (ValueError, SyntaxError):
-        overrides = None
-    if not isinstance(overrides, dict):
-        raise UsageError(
-            f"--model-overrides takes a dictionary such as \"{{'context_length': 1000}}\", not "
-            f"{cfg.common_eval.model_overrides}"
-        )
-    if main.__module__.endswith("validate") and cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
-        raise UsageError("give the number of lanes with --batch-size")
-
-
-def _refuse_flat_parameters(ddp_backend: str) -> None:
-    if ddp_backend == "fully_sharded":
-        raise UsageError(
-            "--ddp-backend fully_sharded flattens parameters, and lamb_min_trust takes norms of each tensor: use "
-            "--ddp-backend legacy_ddp or c10d"
-        )
 
 
 def _lamb_is_never_flattened() -> None:
@@ -403,7 +316,7 @@ def _adaptive_loss_counts_every_target() -> None:
     def forward(original, self, model, sample, reduce=True):
         output = model(**sample["net_input"])
         target = model.get_targets(sample, output)
-        loss = _losses_in_bands(model.decoder.adaptive_softmax, output[0], target.view(-1), self.padding_idx)
+        loss = losses_in_bands(model.decoder.adaptive_softmax, output[0], target.view(-1), self.padding_idx)
         loss = loss.sum().view(1) if reduce else loss
         ntokens = int(target.ne(self.padding_idx).sum())
         sample_size = target.size(0) if self.sentence_avg else ntokens
@@ -413,17 +326,6 @@ def _adaptive_loss_counts_every_target() -> None:
 
 def _in_float32(module, inputs, logits: torch.Tensor) -> torch.Tensor:
     return logits.float()
-
-
-def _losses_in_bands(softmax: AdaptiveSoftmax, features: torch.Tensor, target: torch.Tensor, padding: int):
-    """-ln p of N targets (0 for padding), in float32: [N]."""
-    logits, numbers = softmax(features, target)
-    _, places = softmax.adapt_target(target)
-    losses = cross_entropy(logits[0], numbers[0], ignore_index=padding, reduction="none")
-    for place, band, number in zip(places, logits[1:], numbers[1:]):
-        if number is not None:
-            losses = losses.index_add(0, place, cross_entropy(band, number, reduction="none"))
-    return losses
 
 
 def _lstm_lm_checkpoints_load() -> None:

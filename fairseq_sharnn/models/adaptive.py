@@ -5,6 +5,7 @@ from typing import List, Optional, Tuple
 
 import torch
 from fairseq.modules import AdaptiveInput, AdaptiveSoftmax
+from torch.nn.functional import cross_entropy
 
 from fairseq_sharnn.errors import UsageError
 
@@ -81,3 +82,14 @@ def adaptive_parts(cfg, vocab: int, padding: int) -> Tuple[Optional[AdaptiveInpu
             if hasattr(module, "_float_tensor"):
                 module._float_tensor.zero_()
     return embed, softmax
+
+
+def losses_in_bands(softmax: AdaptiveSoftmax, features: torch.Tensor, target: torch.Tensor, padding: int):
+    """-ln p of N targets (0 for padding), in float32: [N]."""
+    logits, numbers = softmax(features, target)
+    _, places = softmax.adapt_target(target)
+    losses = cross_entropy(logits[0], numbers[0], ignore_index=padding, reduction="none")
+    for place, band, number in zip(places, logits[1:], numbers[1:]):
+        if number is not None:
+            losses = losses.index_add(0, place, cross_entropy(band, number, reduction="none"))
+    return losses

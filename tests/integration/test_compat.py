@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,7 +13,6 @@ from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 
 import fairseq_sharnn  # noqa: F401
-from fairseq_sharnn import compat
 from fairseq_sharnn.errors import UsageError
 from tests.conftest import ROOT, eval_lm, run_command
 from tests.integration.checkpoints import load
@@ -66,7 +66,7 @@ def test_copies_take_their_name_when_they_are_complete(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(compat.shutil, "copyfile", torn)
+        patch.setattr(shutil, "copyfile", torn)
         with pytest.raises(UsageError, match=r"cannot write checkpoint .*checkpoint_last.pt: No space left on device"):
             PathManager.copy(str(source), str(target), overwrite=True)
     assert target.read_bytes() == b"old" and os.listdir(tmp_path) in (
@@ -88,7 +88,7 @@ def test_the_old_name_never_holds_a_part(tmp_path, monkeypatch):
         seen.append(torch.load(src)["x"])
         replace(src, dst)
 
-    monkeypatch.setattr(compat.os, "replace", watching)
+    monkeypatch.setattr(os, "replace", watching)
     checkpoint_utils.torch_persistent_save({"x": 2}, str(target))
     assert seen == [2] and torch.load(target)["x"] == 2
 

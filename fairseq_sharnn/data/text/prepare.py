@@ -8,7 +8,7 @@ import os
 import shutil
 from collections import Counter
 from contextlib import contextmanager
-from typing import Callable, Dict, Iterator, List, Optional
+from typing import Callable, Dict, Iterator, Optional
 
 import numpy as np
 import torch
@@ -216,7 +216,7 @@ def check_split(prefix: str, source: str, tokenizer, advance: Callable[[int], No
     data = np.memmap(source, dtype=np.uint8, mode="r")
     corpus = TokenCorpus(prefix, len(tokenizer.dictionary))
     unknown, continues, place = unknown_names(prefix), False, 0
-    lengths: List[np.ndarray] = []
+    covered = np.empty(len(corpus), dtype=np.uint32)
     for start, size in zip(np.cumsum(corpus.sizes, dtype=np.int64) - corpus.sizes, corpus.sizes):
         ids = corpus.ids(np.arange(start, start + size)).tolist()
         spelled = tokenizer.spell(ids, unknown, continues)
@@ -227,12 +227,11 @@ def check_split(prefix: str, source: str, tokenizer, advance: Callable[[int], No
                 "scripts/prepare_text.py, not of the text): nothing is written"
             )
         place += len(text)
-        lengths.append(np.array([len(part) for part in spelled], dtype=np.uint32))
+        covered[start : start + size] = [len(part) for part in spelled]
         continues = ids[-1] != tokenizer.dictionary.eos()
         advance(len(text))
     if place != len(data):
         raise UsageError(f"{source} is longer than its tokens, or has changed meanwhile: nothing is written")
-    covered = np.concatenate(lengths)
     return Spans(covered, words_of_tokens(data, covered))
 
 

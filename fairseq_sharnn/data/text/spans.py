@@ -40,16 +40,16 @@ def count_words(data: np.ndarray) -> int:
 
 
 def words_of_tokens(data: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Words that begin in each of N tokens that cover `lengths` [N] bytes of a text, one after the other."""
-    ends = np.cumsum(lengths, dtype=np.int64)
-    before = np.zeros(len(ends) + 1, dtype=np.int64)  # words that begin before each token, and before the end
-    place = counted = 0
-    for block in word_starts(data):
-        upto = np.cumsum(block)
-        low, high = np.searchsorted(ends, [place, place + len(block)], side="right")
-        before[1 + low : 1 + high] = counted + upto[ends[low:high] - place - 1]
-        place, counted = place + len(block), counted + int(upto[-1])
-    return np.diff(before)
+    """Words that begin in each of N tokens that cover `lengths` [N] bytes of a text, one after the other: [N] uint32."""
+    words = np.empty(len(lengths), dtype=np.uint32)
+    place, before = 0, True
+    for first in range(0, len(lengths), _BLOCK):
+        ends = np.cumsum(lengths[first : first + _BLOCK], dtype=np.int64)
+        white = WHITE[data[place : place + int(ends[-1])]]
+        begun = np.concatenate([[0], np.cumsum(~white & np.concatenate([[before], white])[:-1])])
+        words[first : first + len(ends)] = np.diff(begun[ends], prepend=0)
+        place, before = place + len(white), bool(white[-1]) if len(white) else before
+    return words
 
 
 def write_spans(prefix: str, spans: Spans) -> None:

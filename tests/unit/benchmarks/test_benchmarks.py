@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import growth, loss_compare
 from benchmarks.contestants import CASES, Case, build
-from benchmarks.pieces import bytes_to_move, operations, pieces
+from benchmarks.pieces import bytes_to_move, evaluation_operations, operations, pieces
 from benchmarks.report import speed_report
 from benchmarks.worker import Worker, WorkerFailed
 from fairseq_sharnn import kernels
@@ -63,6 +63,16 @@ def test_operations_follow_the_sizes():
     assert bytes_to_move(SMALL, 1000)["optimizer"] == 48_000
 
 
+def test_evaluation_needs_a_forward_pass_alone():
+    """A third of training where all is products of weights; over the memory, two products instead of four."""
+    bare = replace(SMALL, attention="none")
+    trained = sum(operations(bare).values())
+    projection = 2 * 32 * 260
+    assert evaluation_operations(bare) == trained / 3 / SMALL.tokens + projection
+    longer = replace(SMALL, context=1024)
+    assert evaluation_operations(longer) - evaluation_operations(SMALL) == 4 * 32 * 1000
+
+
 def test_pieces_run():
     for piece in pieces(SMALL).values():
         piece()
@@ -88,6 +98,7 @@ def canned(same: bool = True):
     }
     plain = {**done, "bytes_per_s": 1000.0, "peak_bytes": 12e8}
     workloads = {"training": {"fairseq_sharnn": done, "plain": plain, "transformer_lm": {"failed": "out of memory"}}}
+    workloads["evaluation"] = workloads["training"]
     loss = {"type": "float32", "dropout": 0.1, "updates": 3, "first": 5.5, "last": 5.0, "last_plain": 5.0}
     return {
         "command": "python -m benchmarks.speed",
@@ -100,6 +111,7 @@ def canned(same: bool = True):
                 "case": vars(CASES["tiny"]),
                 "workloads": workloads,
                 "breakdown": {
+                    "evaluation_operations_per_byte": 2.5e7,
                     "product_ops_per_s": 1e11,
                     "copy_bytes_per_s": 1e10,
                     "update_seconds": 2.0,
@@ -113,8 +125,11 @@ def canned(same: bool = True):
 
 def test_report_shows_ratios_failures_and_the_comparison():
     text = speed_report(json.loads(json.dumps(canned())))
-    assert "| `fairseq_sharnn` | 2.00 M | 3,000 (3.00) | 0.60 GB (0.500; 0.40 above the start) |" in text
+    assert "| `fairseq_sharnn` | 2.00 M | 3,000 (3.00) | 3,000 (3.00) | 0.60 GB (0.500; 0.40 above the start) |" in text
     assert "failed: out of memory" in text
+    assert (
+        "needs 25.0 MFLOP" in text and "4,000 bytes/s, 4.00 times plain.py's; this package reaches 75% of that" in text
+    )
     assert "| LSTM | 1000.0 ms | 50% | 50.0 | 50% |" in text
     assert "## The numbers are the same" in text
     assert "THE NUMBERS DIFFER" in speed_report(canned(same=False))
