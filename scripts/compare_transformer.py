@@ -70,7 +70,10 @@ def about(experiment: Experiment) -> Dict[str, Any]:
 def _paper(preset: Preset) -> List[str]:
     if preset.name != "paper":
         return []
-    return ["The paper's second pass at half the rate is left out: one schedule falls instead."]
+    return [
+        "The schedule `halved` is the paper's two passes: half the rate for the last 5 of 37 parts of a run. (The paper "
+        "begins the second with fresh moments and another warm-up; here they go on.)"
+    ]
 
 
 def guess(preset: Preset, contestants: int, splits: Dict) -> Steps:

@@ -24,8 +24,9 @@ class Budget:
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting. schedule: constant, or linear, which falls to a twentieth. warmup: share of the run's updates, so that a
-    short trial is the image of a longer run."""
+    """One setting. schedule: constant; linear, which falls to a twentieth; or halved, the paper's two passes, the last 5 of
+    37 parts of the run at half the rate. warmup: share of the run's updates, so that a short trial is the image of a longer
+    run."""
 
     lr: float
     schedule: str
@@ -36,17 +37,19 @@ class Trial:
 
     @property
     def end(self) -> float:
-        """The rate that a linear schedule ends with."""
-        return self.lr / 20 if self.schedule == "linear" else self.lr
+        """The rate that the schedule ends with."""
+        return self.lr / {"constant": 1, "halved": 2, "linear": 20}[self.schedule]
 
 
-def grid(rates: Tuple[float, float, float], warmup: float, other_warmup: float) -> Tuple[Trial, ...]:
+def grid(
+    rates: Tuple[float, float, float], warmup: float, other_warmup: float, other_schedule: str = "constant"
+) -> Tuple[Trial, ...]:
     """Three learning rates (the middle one first), then, at the middle one, another warm-up and another schedule."""
     low, middle, high = rates
     return (
         *(Trial(lr, "linear", warmup) for lr in (middle, low, high)),
         Trial(middle, "linear", other_warmup),
-        Trial(middle, "constant", warmup),
+        Trial(middle, other_schedule, warmup),
     )
 
 
@@ -66,11 +69,11 @@ TRIALS: Dict[str, Dict[str, Tuple[Trial, ...]]] = {
         "lstm": grid((1e-3, 2e-3, 4e-3), 0.1, 0.3),
     },
     "large": {
-        "sha_rnn": grid((1e-3, 2e-3, 4e-3), 0.05, 0.2),
+        "sha_rnn": grid((1e-3, 2e-3, 4e-3), 0.05, 0.2, "halved"),
         "lamb": rates_alone((4e-3, 2e-3, 8e-3, 16e-3, 1e-3), 0.05),
-        "adam": grid((2.5e-4, 5e-4, 1e-3), 0.05, 0.2),
-        "transformer": grid((2.5e-4, 5e-4, 1e-3), 0.05, 0.2),
-        "lstm": grid((5e-4, 1e-3, 2e-3), 0.05, 0.2),
+        "adam": grid((2.5e-4, 5e-4, 1e-3), 0.05, 0.2, "halved"),
+        "transformer": grid((2.5e-4, 5e-4, 1e-3), 0.05, 0.2, "halved"),
+        "lstm": grid((5e-4, 1e-3, 2e-3), 0.05, 0.2, "halved"),
     },
 }
 

@@ -5,10 +5,13 @@ from typing import List
 
 from comparison.presets import Trial
 
+SECOND_PASS = 32 / 37  # share of a run after which the paper halves the rate
+
 
 @dataclass(frozen=True)
 class Schedule:
-    """A warm-up to `peak`, then, where the trial is linear, a fall that reaches `end` at `total` updates."""
+    """A warm-up to `peak`, then, by the trial's kind: nothing; a fall that reaches `end` at `total` updates (linear); or
+    `end` for the last 5 of 37 parts (halved: the paper's 32 epochs, and 5 at half the rate)."""
 
     kind: str
     peak: float
@@ -29,7 +32,7 @@ class Schedule:
     def continued(self, update: int, total: int) -> "Schedule":
         """The same from `update` on, now ending at `total`: the fall bends, and the rate does not jump."""
         total = max(total, update + 1, self.warmup + 1)
-        if update <= self.warmup:
+        if self.kind != "linear" or update <= self.warmup:
             return replace(self, total=total)
         left = 1 - (update - self.warmup) / (total - self.warmup)
         return replace(self, peak=self.end + (self.rate_at(update) - self.end) / left, total=total)
@@ -40,4 +43,9 @@ class Schedule:
         if self.kind == "linear":
             fall = ["--total-num-update", str(self.total), "--end-learning-rate", f"{self.end:.8g}"]
             return ["--lr-scheduler", "polynomial_decay", *common, *fall]
+        if self.kind == "halved":
+            hold = max(0, round(SECOND_PASS * self.total) - self.warmup)
+            warmup = ["--lr", f"{self.peak:.8g}", "--warmup-steps", str(self.warmup), "--init-lr-scale", "0.001"]
+            second = ["--decay-steps", "1", "--final-lr-scale", f"{self.end / self.peak:.8g}"]
+            return ["--lr-scheduler", "tri_stage", *warmup, "--hold-steps", str(hold), *second]
         return ["--lr-scheduler", "fixed", *common]
