@@ -29,7 +29,7 @@ from fairseq.trainer import Trainer
 from fairseq_sharnn.checkpoint_files import check_sums, refuse_ruins, replaced
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.models.adaptive import losses_in_bands
-from fairseq_sharnn.option_checks import check_evaluation, check_training, refuse_flat_parameters
+from fairseq_sharnn.option_checks import check_evaluation, check_training, refuse_flat_parameters, refuse_other_task
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,9 @@ def _checkpoints_load_safely_and_in_one_line() -> None:
     @_patch(checkpoint_utils, "load_model_ensemble_and_task")
     def load_model_ensemble_and_task(original, filenames, *args, **kwargs):
         try:
-            return original(filenames, *args, **kwargs)
+            models, cfg, task = original(filenames, *args, **kwargs)
+            refuse_other_task(filenames, str(getattr(cfg.task, "_name", None)), task)
+            return models, cfg, task
         except OSError as error:
             if "Model file not found" not in str(error):
                 raise

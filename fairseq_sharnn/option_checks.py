@@ -2,14 +2,21 @@
 
 import ast
 import os
+from typing import Sequence
 
 from fairseq.file_io import PathManager
 
 from fairseq_sharnn.errors import UsageError
 
+BYTES, TOKENS = "byte_level_lm", "streaming_lm"
+
 
 def check_training(cfg) -> None:
     """fairseq-train and fairseq-hydra-train. Raises UsageError."""
+    if _name(cfg.task) == "translation" and _name(cfg.model).startswith(
+        "sha_rnn"
+    ):  # fairseq's --task where none is given
+        raise UsageError(f"--arch {_name(cfg.model)} models one text: give --task {BYTES} (or {TOKENS})")
     if cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
         raise UsageError("give the number of lanes on each worker with --batch-size")
     if cfg.checkpoint.write_checkpoints_asynchronously:
@@ -30,6 +37,9 @@ def check_training(cfg) -> None:
 
 def check_evaluation(cfg, main) -> None:
     """fairseq-eval-lm and fairseq-validate. Raises UsageError."""
+    data = getattr(cfg.task, "data", None) or ""
+    if _name(cfg.task) == "language_modeling" and _raw_bytes(data):  # fairseq's --task where none is given
+        raise UsageError(f"DATA folder {data} holds raw bytes: give --task {BYTES}")
     if cfg.common_eval.path is None:
         raise UsageError("name the checkpoint to evaluate with --path")
     try:
@@ -52,3 +62,22 @@ def refuse_flat_parameters(ddp_backend: str) -> None:
             "--ddp-backend fully_sharded flattens parameters, and lamb_min_trust takes norms of each tensor: use "
             "--ddp-backend legacy_ddp or c10d"
         )
+
+
+def refuse_other_task(filenames: Sequence[str], trained_with: str, task) -> None:
+    """A checkpoint of a streaming task under a task that would drop its state between batches. Raises UsageError."""
+    if trained_with in (BYTES, TOKENS) and _name(task.cfg) not in (BYTES, TOKENS):
+        raise UsageError(
+            f"checkpoint {':'.join(filenames)} was trained with --task {trained_with}, which carries state through the "
+            f"text: give --task {trained_with}"
+        )
+
+
+def _name(cfg) -> str:
+    return str(getattr(cfg, "_name", None))
+
+
+def _raw_bytes(folder: str) -> bool:
+    """Whether a DATA folder has splits as byte_level_lm reads them, and no dictionary."""
+    held = {name for name in ("train", "valid", "test", "dict.txt") if os.path.isfile(os.path.join(folder, name))}
+    return bool(held) and "dict.txt" not in held

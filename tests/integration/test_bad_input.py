@@ -50,11 +50,10 @@ def resumes(*options, **model):
     return lambda world: train_forked(world.data, world.saved, "--max-update", 9, *options, **model)
 
 
-def trains_without_batch_size(world):
-    """As `trains`, with fairseq's `--batch-size` left out."""
-    model = ("--arch", "sha_rnn_tiny", "--optimizer", "lamb_min_trust", "--lr", 1e-3, "--cpu")
-    common = ("--user-dir", USER_DIR, "--task", "byte_level_lm", "--save-dir", world.saved.parent / "new")
-    return run_forked("train", world.data, *common, *model)
+def trains_bare(*options):
+    """fairseq-train with no option but these that it could do without."""
+    model = ("--arch", "sha_rnn_tiny", "--optimizer", "lamb_min_trust", "--lr", 1e-3, "--cpu", "--user-dir", USER_DIR)
+    return lambda world: run_forked("train", world.data, *model, "--save-dir", world.saved.parent / "new", *options)
 
 
 def trains_on(data):
@@ -71,6 +70,12 @@ def evaluates_without(option):
     given = {"--user-dir": USER_DIR, "--task": "byte_level_lm", "--gen-subset": "test", "--path": "x"}
     given.pop(option)
     return lambda world: run_forked("eval-lm", world.data, "--cpu", *[part for pair in given.items() for part in pair])
+
+
+def evaluates_words_without_state(world):
+    """fairseq-eval-lm as it is without --task."""
+    checkpoint = world.saved / "model" / "checkpoint_last.pt"
+    return eval_forked(world.saved / "prepared", checkpoint, "--task", "language_modeling")
 
 
 def evaluates(*options):
@@ -312,7 +317,21 @@ CASES = [
     ),
     Case("dropout of 1", trains("--dropout", 1), r"--dropout must be in \[0, 1\)"),
     Case("DropConnect negative", trains("--dropconnect", -0.1), "--dropconnect must be in"),
-    Case("no batch size", trains_without_batch_size, "give the number of lanes on each worker with --batch-size"),
+    Case(
+        "no batch size",
+        trains_bare("--task", "byte_level_lm"),
+        "give the number of lanes on each worker with --batch-size",
+    ),
+    Case(
+        "no --task", trains_bare("--batch-size", 4), r"--arch sha_rnn_tiny models one text: give --task byte_level_lm"
+    ),
+    Case("no --task (evaluation)", evaluates_without("--task"), r"\S+ holds raw bytes: give --task byte_level_lm"),
+    Case(
+        "a task that drops the state",
+        evaluates_words_without_state,
+        "was trained with --task streaming_lm, which carries state through the text: give --task streaming_lm",
+        trained_on_words(lambda world, data: None),
+    ),
     Case("no --path", evaluates_without("--path"), "name the checkpoint to evaluate with --path"),
     Case(
         "--model-overrides is no dictionary", evaluates("--model-overrides", "{x:1}"), "--model-overrides takes a dict"
