@@ -108,6 +108,7 @@ def _text(size: int) -> bytes:
 
 def compare(updates: int, device: str) -> List[Dict]:
     """A row for each setting: first and last loss (nats), the largest difference, what is allowed."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32
     settings = [(torch.float64, 0.0), (torch.float32, 0.0)]
     if kernels.ops is not None and device == "cpu":
         settings.append((torch.float32, 0.1))

@@ -60,6 +60,17 @@ def measure(case: Case, workload: str, repeats: int, threads: int, progress: tqd
     return results
 
 
+def measured_pieces(case: Case, repeats: int) -> Optional[Dict]:
+    """The breakdown; None where the pieces do not fit into memory one beside the other."""
+    try:
+        return breakdown(case, repeats)
+    except torch.cuda.OutOfMemoryError:
+        return None
+    finally:
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # the next case's workers are other processes
+
+
 def machine(device: str, threads: int) -> Dict:
     """Hardware and versions."""
     import fairseq
@@ -138,7 +149,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
                 measured[workload] = measure(case, workload, args.repeats, args.threads, progress)
             progress.set_description(f"{label}: pieces")
             failed = "failed" in measured.get("training", {}).get("fairseq_sharnn", {"failed": ""})
-            parts = None if failed else breakdown(case, args.repeats)
+            parts = None if failed else measured_pieces(case, args.repeats)
             result["cases"][label] = {"case": vars(case), "workloads": measured, "breakdown": parts}
             progress.update()
     if args.compare_updates > 0:

@@ -84,6 +84,8 @@ def main(order: Dict) -> None:
 
     torch.set_num_threads(order["threads"])
     case = Case(**order["case"])
+    if case.device.startswith("cuda"):
+        torch.cuda.set_device(torch.device(case.device).index or 0)  # whose memory and work are asked for below
     start = peak_bytes(case.device)
     contestant = build(order["name"], case)
     contestant.prepare(order["workload"])

@@ -188,6 +188,8 @@ def _starts_as_asked() -> None:
     def call_main(original, cfg, main, **kwargs):
         training = main.__module__.endswith("train")
         workers = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+        if cfg.common.cpu and torch.cuda.is_available():
+            _leave_gpus_alone(cfg.distributed_training)
         if workers > 1 and not training:
             raise UsageError(
                 "fairseq's evaluation tools run in one process: start them without torchrun, and split the work with "
@@ -212,7 +214,10 @@ def _starts_as_asked() -> None:
             distributed.distributed_no_spawn = True
             distributed.distributed_backend = "gloo"
             distributed.ddp_backend = "legacy_ddp"
-        result = original(cfg, main, **kwargs)
+        try:
+            result = original(cfg, main, **kwargs)
+        except torch.multiprocessing.ProcessExitedException as error:
+            raise SystemExit(error.exit_code) from None  # a worker has ended, and has said why
         if workers > 1 and torch.distributed.is_initialized():
             # fairseq leaves the group's threads running; now and then one aborts a finished run at interpreter exit
             torch.distributed.destroy_process_group()
@@ -224,6 +229,14 @@ def _starts_as_asked() -> None:
             refuse_flat_parameters(self.cfg.distributed_training.ddp_backend)
         original(self)
         _tell_names(self)
+
+
+def _leave_gpus_alone(distributed) -> None:
+    """With --cpu fairseq still moves norms of gradients to a GPU that it sees, and starts a worker for each GPU."""
+    torch.cuda.is_available = lambda: False
+    torch.cuda.device_count = lambda: 0
+    if distributed.distributed_init_method is None:
+        distributed.distributed_world_size = 1
 
 
 def _tell_names(trainer) -> None:
@@ -338,11 +351,14 @@ def _lstm_lm_checkpoints_load() -> None:
 
 
 def _no_warning_flood() -> None:
-    """fairseq calls parts of torch and hydra that warn about their future at every start; nothing a user can act on.
+    """fairseq calls parts of torch and hydra that warn about their future at every start; nothing a user can act on. Nor
+    on cuDNN's advice to flatten LSTM weights that DropConnect has just made, or bf16 ones.
     Test: test_bytes_in_bits_out.py.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"fairseq\.")
     for message in (
+        r"\s*RNN module weights are not part of single contiguous chunk",
+        r"\s*amp_C fused kernels unavailable",
         r"\s*hydra\.experimental",
         r"\s*The version_base",
         r"\s*The strict flag in the compose API",

@@ -8,6 +8,11 @@ from typing import NamedTuple
 
 import pytest
 
+# Tests fork, which a process that has looked for a GPU cannot: those that need one are for runs of their own,
+# SHARNN_TEST_CUDA=1 scripts/test.sh -n 0 -m cuda
+if os.environ.get("SHARNN_TEST_CUDA") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 ROOT = Path(__file__).resolve().parent.parent
 USER_DIR = str(ROOT / "fairseq_sharnn")
 sys.path.insert(0, str(ROOT))

@@ -74,6 +74,8 @@ def adaptive_parts(cfg, vocab: int, padding: int) -> Tuple[Optional[AdaptiveInpu
         adaptive_inputs=embed,
         tie_proj=cfg.tie_adaptive_proj,
     )
+    for band in embed.embeddings:
+        band.register_forward_hook(_in_type_of_weights)
     with torch.no_grad():
         for band, _ in list(embed.embeddings)[1:]:  # fairseq zeroes a row in each, but padding is in the first alone
             band.weight[padding].normal_(std=band.weight.shape[1] ** -0.5)
@@ -82,6 +84,11 @@ def adaptive_parts(cfg, vocab: int, padding: int) -> Tuple[Optional[AdaptiveInpu
             if hasattr(module, "_float_tensor"):
                 module._float_tensor.zero_()
     return embed, softmax
+
+
+def _in_type_of_weights(band, inputs, embedded: torch.Tensor) -> torch.Tensor:
+    """fairseq puts the bands together in the embedding's type; under autocast their projections answer in another."""
+    return embedded.to(band[0].weight.dtype)
 
 
 def losses_in_bands(softmax: AdaptiveSoftmax, features: torch.Tensor, target: torch.Tensor, padding: int):

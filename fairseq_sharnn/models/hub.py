@@ -54,7 +54,8 @@ class SHARNNHubInterface(GeneratorHubInterface):
         for part in tokens.split(block):
             features, state = network(part, state)
         for _ in range(length):
-            token = choice[_draw(self._logits(decoder, features[-1, 0])[choice], temperature, top_k, top_p, generator)]
+            logits = self._logits(decoder, features[-1, 0])[choice]
+            token = choice.take(_draw(logits, temperature, top_k, top_p, generator))  # an index would wait for a GPU
             drawn.append(token)
             features, state = network(token.view(1, 1), state)
         return prompt + self._continuation(read.tolist(), torch.stack(drawn).tolist() if drawn else [])

@@ -161,9 +161,17 @@ def attend_memory(query: Tensor, chunk: Tensor, segments: Sequence[Tensor], head
     them and receives their gradient. Dropout at `rate` falls on the attention weights and on the values (spec,
     "Attention"). Returns [B, T, D].
     """
-    if torch.is_autocast_enabled() and query.is_cuda:
-        dtype = torch.get_autocast_gpu_dtype()
-        query, chunk, segments = query.to(dtype), chunk.to(dtype), [segment.to(dtype) for segment in segments]
+    kind = query.device.type
+    if not torch.is_autocast_enabled(kind):
+        return _attend(query, chunk, segments, heads, rate)
+    dtype = torch.get_autocast_dtype(kind)
+    query, chunk, segments = query.to(dtype), chunk.to(dtype), [segment.to(dtype) for segment in segments]
+    with torch.autocast(kind, enabled=False):  # under it softmax saves float32 weights beside half-precision values
+        return _attend(query, chunk, segments, heads, rate)
+
+
+def _attend(query: Tensor, chunk: Tensor, segments: Sequence[Tensor], heads: int, rate: float) -> Tensor:
+    """As `attend_memory`, all in one type."""
     if kernels.usable(query, chunk, *segments):
         if query.size(1) == 1 and rate == 0.0 and not torch.is_grad_enabled():
             return kernels.ops.attend_step(query, segments, heads)

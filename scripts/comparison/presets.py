@@ -134,7 +134,8 @@ SMALL_LAYERS = {"sha_rnn": 4, "deep": 6, "wide": 2, "gpt": 4, "lstm": 2}
 PAPER_LAYERS = {"sha_rnn": 4, "deep": 12, "wide": 4, "gpt": 8, "lstm": 3}
 
 # --fp16 would not resume exactly: fairseq saves no master weights but LAMB's. --amp keeps the weights in float32.
-_HALF = ("--amp",)
+# One GPU, whatever else the machine has: a worker on each would read as many times the bytes in an update.
+_HALF = ("--amp", "--distributed-world-size", "1")
 
 PRESETS = {
     preset.name: preset

@@ -75,7 +75,12 @@ class Processes:
                 [str(part) for part in command],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **_PATHS, **environment},
+                env={
+                    **os.environ,
+                    **_PATHS,
+                    **environment,
+                    **({"CUDA_VISIBLE_DEVICES": ""} if "--cpu" in command else {}),
+                },
                 start_new_session=True,  # Ctrl-C reaches this script alone, which then ends them
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )

@@ -11,7 +11,7 @@ from fairseq_sharnn import kernels
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.optim.lamb import LambMinTrust
 from fairseq_sharnn.optim.lamb_min_trust import FairseqLambMinTrust
-from tests.conftest import write_corpus
+from tests.conftest import MICRO, RECIPE, USER_DIR, fairseq, train, write_corpus
 from tests.integration.checkpoints import load
 from tests.integration.forked import train_forked
 
@@ -145,12 +145,13 @@ def test_amp_unscales_once():
         )
     ],
 )
-def test_on_cuda(small, tmp_path, full, options):
-    from tests.conftest import MICRO, RECIPE, USER_DIR, fairseq
-
+def test_on_cuda(small, tmp_path, options):
+    """Near float32 on CPU, without dropout, whose masks differ from device to device."""
+    steps = (*STEPS, "--dropout", 0)
+    exact = train(small, tmp_path / "exact", *steps)
     finished = fairseq(
-        *("train", small, "--user-dir", USER_DIR, "--task", "byte_level_lm", *MICRO, *RECIPE, *STEPS, *options),
-        *("--tokens-per-sample", 32, "--batch-size", 4, "--log-format", "simple", "--save-dir", tmp_path),
+        *("train", small, "--user-dir", USER_DIR, "--task", "byte_level_lm", *MICRO, *RECIPE, *steps, *options),
+        *("--tokens-per-sample", 32, "--batch-size", 4, "--log-format", "simple", "--save-dir", tmp_path / "cuda"),
         env={"CUDA_VISIBLE_DEVICES": "0"},
     )
-    assert validation(finished) == pytest.approx(full, abs=0.02)
+    assert validation(finished) == pytest.approx(validation(exact), abs=0.1)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import MICRO, RECIPE, USER_DIR, eval_lm, run_command, write_corpus
 from tests.integration.checkpoints import differences, load
@@ -55,6 +56,36 @@ def one(small, tmp_path_factory):
         *EVERY,
     )
     return folder, finished
+
+
+def test_cpu_means_cpu_where_gpus_are_seen(small, tmp_path, monkeypatch):
+    """fairseq would start a worker for each GPU, and move norms of gradients there."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    finished = train_forked(small, tmp_path, "--distributed-world-size", 2, "--max-update", 3)
+    assert finished.code == 0, finished.output[-3000:]
+    assert "training on 1 devices" in finished.output
+
+
+def test_workers_that_fairseq_starts_end_in_their_own_words(small, tmp_path):
+    """As with several GPUs: what a worker refuses is no traceback of the process that started it."""
+    program = tmp_path / "start.py"
+    program.write_text(
+        "import sys\n"
+        "if __name__ == '__main__':\n"
+        "    import torch\n"
+        "    torch.cuda.device_count = lambda: 2\n"
+        "    from fairseq_cli.train import cli_main\n"
+        "    cli_main()\n"
+    )
+    finished = run_command(
+        *(sys.executable, program, small, "--user-dir", USER_DIR, "--task", "byte_level_lm", *MICRO, *RECIPE, "--cpu"),
+        *("--tokens-per-sample", 32, "--batch-size", 4000, "--save-dir", tmp_path / "saved"),
+        *("--distributed-world-size", 2, "--distributed-init-method", f"file://{tmp_path}/meeting"),
+        *("--distributed-backend", "gloo", "--ddp-backend", "legacy_ddp"),
+    )
+    assert finished.code == 1 and "Traceback" not in finished.output, finished.output[-3000:]
+    assert "fewer than the 8000 lanes of --batch-size 4000 on each of 2 workers" in finished.output
 
 
 def test_two_workers_follow_one_with_all_the_lanes(one, two):

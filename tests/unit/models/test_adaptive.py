@@ -44,6 +44,16 @@ def test_loss_of_the_bands_is_that_of_one_distribution(proj):
     assert all(p.grad is not None for p in network.decoder.network.embed.embeddings[0].parameters())
 
 
+def test_autocast_embeds_in_the_embeddings_type():
+    """As --amp on a GPU: fairseq puts what the bands' projections answer in half precision into a float32 tensor."""
+    embed, tokens = model(adaptive_softmax_cutoff="20,100").decoder.network.embed, torch.randint(4, 300, (2, 50))
+    with torch.autocast("cpu", torch.bfloat16):
+        embedded = embed(tokens)
+    embedded.sum().backward()
+    torch.testing.assert_close(embedded, embed(tokens), rtol=2e-2, atol=2e-2)
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in embed.parameters())
+
+
 def test_every_symbol_has_its_loss():
     """Number 1 of a band behind the first is no padding; symbol 1 is."""
     network = model(adaptive_softmax_cutoff="20,100").eval()

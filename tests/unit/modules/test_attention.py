@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -13,6 +15,33 @@ def randomised(width: int, heads: int, rate: float = 0.0) -> MemoryAttention:
     for parameter in attention.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
     return attention
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_autocast_attends_in_its_type_forward_and_backward(rate):
+    """Under CUDA's autocast softmax answers in float32: weights saved so would meet values in half precision."""
+    query, chunk = (torch.randn(2, 4, 12, requires_grad=True) for _ in range(2))
+    rows = torch.cat([torch.randn(2, 9, 12), chunk.detach()], dim=1)
+    with torch.autocast("cpu", torch.bfloat16), softmax_in_float32():
+        out = attend_memory(query, chunk, [rows], 2, rate)
+    assert out.dtype == torch.bfloat16
+    out.float().sum().backward()
+    assert query.grad.dtype == chunk.grad.dtype == torch.float32 and query.grad.isfinite().all()
+    if rate == 0.0:
+        torch.testing.assert_close(out.float(), attend_memory(query, chunk, [rows], 2, 0.0), rtol=0.05, atol=0.05)
+
+
+@contextmanager
+def softmax_in_float32():
+    """What autocast does to softmax on CUDA, where it is on."""
+    original = torch.softmax
+
+    def softmax(scores, dim):
+        return original(scores.float() if torch.is_autocast_enabled("cpu") else scores, dim=dim)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "softmax", softmax)
+        yield
 
 
 @pytest.mark.parametrize(
