@@ -5,9 +5,10 @@ import platform
 from importlib import metadata
 from typing import Dict, List
 
+from comparison.processes import USER_DIR
+
 from study.plan import Folder, Plan, Run, write_json
 from study.plots import MODELS, Results, draw
-from study.training import USER_DIR
 
 
 def table(header: List[str], rows: List[List[str]]) -> List[str]:
@@ -283,7 +284,7 @@ def _appendix(plan: Plan, folder: Folder, results: Results) -> List[str]:
     for name, model, steps in _each(plan, results):
         training = steps["training"]
         command = " ".join(_quoted(part) for part in training["command"])
-        command = command.replace(USER_DIR, "fairseq_sharnn").replace(out, f"results/{os.path.basename(out)}")
+        command = command.replace(str(USER_DIR), "fairseq_sharnn").replace(out, f"results/{os.path.basename(out)}")
         lines.append(
             f"- {name}, {MODELS[model]} ({training['updates']:,} updates, {training['seconds']:,.0f} s): `{command}`"
         )

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from study.analysis import analyse
 from study.plan import Folder, Plan, Run
 from study.texts import updates_of
-from study.training import running, train, updates_done
+from study.training import processes, train, updates_done
 
 
 def complete(plan: Plan, folder: Folder, run: Run, about: Dict) -> None:
@@ -30,8 +30,7 @@ def end_with_parent() -> None:
     def watch():
         while os.getppid() == parent:
             time.sleep(1.0)
-        for process in running:
-            process.kill()
+        processes.stop()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -2,19 +2,17 @@
 
 import os
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Dict, List
 
 import torch
+from comparison.processes import USER_DIR, Processes, fairseq, reason_of_failure
 
+from fairseq_sharnn.errors import UsageError
 from study.plan import Folder, Plan, Run, write_json
 from study.texts import updates_of, window_of
 
-USER_DIR = str(Path(__file__).resolve().parents[2] / "fairseq_sharnn")
-running: List[subprocess.Popen] = []  # what to stop when the study is stopped
+processes = Processes()
 CHECKPOINT = os.path.join("checkpoints", "checkpoint_last.pt")
 
 
@@ -45,7 +43,7 @@ def command(plan: Plan, folder: Folder, run: Run, about: Dict) -> List[str]:
     window, updates = window_of(plan, about), updates_of(plan, about)
     task = "byte_level_lm" if run.tokenization == "bytes" else "streaming_lm"
     return [
-        *(os.path.abspath(folder.data(run.tokenization)), "--user-dir", USER_DIR, "--task", task, "--cpu"),
+        *(os.path.abspath(folder.data(run.tokenization)), "--user-dir", str(USER_DIR), "--task", task, "--cpu"),
         *model_options(plan, run, window),
         *("--lr-scheduler", "fixed", "--warmup-updates", str(max(1, updates // 20)), "--clip-norm", "0.25"),
         *("--tokens-per-sample", str(window), "--batch-size", str(plan.lanes), "--max-update", str(updates)),
@@ -63,26 +61,14 @@ def train(plan: Plan, folder: Folder, run: Run, about: Dict) -> None:
     # what an interrupted run has saved is without its optimizer and its counts: going on from it is another budget
     shutil.rmtree(os.path.join(folder.run(run), "checkpoints"), ignore_errors=True)
     os.makedirs(folder.run(run), exist_ok=True)
-    program = str(Path(sys.executable).with_name("fairseq-train"))
-    arguments = command(plan, folder, run, about)
-    log_path = os.path.join(folder.run(run), "train.log")
-    started = time.monotonic()
-    with open(log_path, "wb") as log:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        process = subprocess.Popen([program, *arguments], stdout=log, stderr=subprocess.STDOUT, env=environment)
-        running.append(process)
-        try:
-            _, status, used = os.wait4(process.pid, 0)
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            running.remove(process)
-    if status != 0:
-        with open(log_path, errors="replace") as log:
-            lines = log.read().strip().splitlines() or ["it printed nothing"]
-        said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
-        raise RuntimeError(f"{run.name}: fairseq-train failed ({said}); all it printed is in {log_path}")
+    arguments, log = command(plan, folder, run, about), Path(folder.run(run)) / "train.log"
+    try:
+        ended = processes.run([fairseq("train"), *arguments], log, processes.environment)
+    except UsageError as error:  # stopped from outside, or a full disk
+        raise RuntimeError(str(error)[len("error: ") :]) from None
+    if ended.code != 0:
+        reason = reason_of_failure(log, ended.code)
+        raise RuntimeError(f"{run.name}: fairseq-train failed ({reason}); all it printed is in {log}")
     embedding, others = parameters(os.path.join(folder.run(run), CHECKPOINT))
     write_json(
         result,
@@ -92,9 +78,9 @@ def train(plan: Plan, folder: Folder, run: Run, about: Dict) -> None:
             "updates": updates_of(plan, about),
             "embedding_parameters": embedding,
             "other_parameters": others,
-            "seconds": time.monotonic() - started,
-            "cpu_seconds": used.ru_utime + used.ru_stime,
-            "peak_memory_bytes": used.ru_maxrss * 1024,
+            "seconds": ended.wall_seconds,
+            "cpu_seconds": ended.cpu_seconds,
+            "peak_memory_bytes": ended.peak_memory,
         },
     )
 

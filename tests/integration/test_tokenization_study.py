@@ -139,7 +139,9 @@ def test_an_interrupted_run_is_trained_from_its_beginning(study, monkeypatch):
     checkpoint, result = Path(folder.run(run), CHECKPOINT), Path(folder.result(run, "training"))
     before, told = load(checkpoint)["model"], result.read_text()
     result.unlink()
+    big = torch.ones(400_000_000)  # what the process that starts it holds is none of the run's memory
     train(Plan(**plan), folder, run, json.loads(Path(folder.data("words"), "tokenizer.json").read_text()))
+    assert 100e6 < json.loads(result.read_text())["peak_memory_bytes"] < 4 * big.numel()
     result.write_text(told)  # its seconds are in the report
     after = load(checkpoint)["model"]
     assert all(torch.equal(after[name], before[name]) for name in before)
