@@ -25,7 +25,7 @@ def draw(out: str, tokenizations: List[str], models: List[str], results: Results
         "segmentations": _segmentations(tokenizations, models, results),
     }
     for name, figure in figures.items():
-        figure.tight_layout()
+        figure.tight_layout(rect=(0, 0.1 if figure.legends else 0, 1, 1))
         for ending in ("png", "svg"):
             metadata = {"Date": None} if ending == "svg" else {}
             figure.savefig(os.path.join(out, f"{name}.{ending}"), dpi=130, metadata=metadata)
@@ -46,11 +46,9 @@ def _scale(tokenizations, models, results):
     left.set(title="each on its own: perplexity per token", yscale="log")
     _plain(left.yaxis)
     right.set(title="on one scale: bits per byte of the text")
-    lowest = min(results[Run(name, model)]["scale"]["bits_per_byte"] for name in tokenizations for model in models)
-    right.set_ylim(bottom=0.8 * lowest)
     for axes in (left, right):
         axes.set_xticks(range(len(tokenizations)), tokenizations, rotation=20)
-    right.legend(frameon=False, loc="upper right")
+    left.legend(frameon=False, loc="upper left")
     return figure
 
 
@@ -70,7 +68,7 @@ def _positions(tokenizations, models, results):
 
 def _segmentations(tokenizations, models, results):
     """Left, the sum over segmentations; right, where the search moves two figures of the same text."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.0))
     attacked = [name for name in tokenizations if name != "words"]
     for style, model in zip(("o-", "s--"), models):
         for number, name in enumerate(attacked):
@@ -94,7 +92,7 @@ def _segmentations(tokenizations, models, results):
             )
     left.set(title="probability on other segmentations", xlabel="summed over the n best", ylabel="bits per word gained")
     left.set_xscale("log", base=2)
-    left.legend(frameon=False, fontsize=7)
+    figure.legend(*left.get_legend_handles_labels(), loc="lower center", ncols=4, frameon=False, fontsize=7)
     right.set(title="canonical -> easiest looking", xlabel="reported perplexity per token", ylabel="bits per word")
     right.set_xscale("log")
     _plain(right.xaxis)
