@@ -62,8 +62,8 @@ def rates_alone(rates: Tuple[float, ...], warmup: float) -> Tuple[Trial, ...]:
 # LAMB without the floor, whose steps are smaller; `adam` is SHA-RNN with Adam.
 TRIALS: Dict[str, Dict[str, Tuple[Trial, ...]]] = {
     "small": {
-        "sha_rnn": grid((2e-3, 4e-3, 8e-3), 0.3, 0.1),
-        "lamb": rates_alone((8e-3, 4e-3, 16e-3, 32e-3, 2e-3), 0.3),
+        "sha_rnn": grid((2e-3, 4e-3, 8e-3), 0.5, 0.3),
+        "lamb": rates_alone((8e-3, 4e-3, 16e-3, 32e-3, 2e-3), 0.5),
         "adam": grid((1e-3, 2e-3, 4e-3), 0.3, 0.1),
         "transformer": grid((1e-3, 2e-3, 4e-3), 0.1, 0.3),
         "lstm": grid((1e-3, 2e-3, 4e-3), 0.1, 0.3),
