@@ -180,8 +180,9 @@ def _checkpoints_reach_every_worker() -> None:
 
 def _starts_as_asked() -> None:
     """Before training starts: torchrun works on CPU too (fairseq starts independent runs that overwrite each other),
-    --bf16 does not ask for a TPU, and what cannot work is refused in one line.
-    Test: test_workers.py, test_precision.py, test_bad_input.py.
+    --bf16 does not ask for a TPU, what cannot work is refused in one line, and evaluation stays in one process: with
+    --distributed-world-size above 1 fairseq prints the figure of a part of the file.
+    Test: test_workers.py, test_precision.py, test_bad_input.py, test_bytes_in_bits_out.py.
     """
 
     @_patch(distributed_utils, "call_main")
@@ -199,6 +200,8 @@ def _starts_as_asked() -> None:
             check_training(cfg)
         else:
             check_evaluation(cfg, main)
+            if cfg.distributed_training.distributed_init_method is None:
+                cfg.distributed_training.distributed_world_size = 1
         if cfg.common.bf16 and cfg.common.tpu and importlib.util.find_spec("torch_xla") is None:
             cfg.common.tpu = cfg.distributed_training.tpu = False
         distributed = cfg.distributed_training

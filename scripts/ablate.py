@@ -57,15 +57,21 @@ def about(experiment: Experiment) -> Dict[str, Any]:
             f"Test: streaming, {preset.eval_lanes} lanes, each warmed on {preset.context:,} bytes, chunks of "
             f"{preset.eval_chunk}. Each variant is the base with one thing changed; sizes are not brought to one count."
         ),
-        "speed_line": "Peak memory is that of the whole process. Evaluation counts the time of scoring.",
+        "speed_line": (
+            "Peak memory is that of the whole process; Python with fairseq alone holds "
+            f"{command_line.IDLE_MEMORY / 2**20:,.0f} MiB. Evaluation counts the time of scoring."
+        ),
         "tuning_line": (
             f"{preset.trials} trials of {preset.trial} for the base and for each optimizer, seed 1; the best by validation "
             "was chosen. All other variants train with the base's choice. Other rates than LAMB's with a floor have plain "
             f"LAMB ({grids['lamb']}) and Adam ({grids['adam']}). All have the same clipping (0.25), weight decay (1.2e-6), "
-            "betas and epsilon."
+            "betas and epsilon; fairseq's Adam corrects its moments for their start at zero, which LAMB does not. "
+            "Plain LAMB was tried at more rates, and not with another warm-up or schedule."
         ),
         "notes": [
-            "At an equal training time a variant that is faster reads more: the column of bytes read says how much.",
+            "At an equal training time a variant that is faster reads more: the column of bytes read says how much. With "
+            "`--updates` all read the same.",
+            "A difference smaller than the deviation over seeds shows nothing.",
             "The full feed-forward layer has two matrices with 2 D inside, Boom one with 4 D: the same number of weights. "
             "Boom has a C++ kernel and the full layer none, so the two are compared without any "
             "(FAIRSEQ_SHARNN_KERNELS=0): the factor is the difference of those two rows.",

@@ -1,6 +1,6 @@
 """CPU kernels in C++ for what torch spreads over many passes: LSTM, attention over memory, Boom, dropout.
 
-`pip install` compiles csrc/ where there is a C++ compiler. Where it was not compiled, for other types than float32
+`pip install -e .` compiles csrc/ where there is a C++ compiler. Where it was not compiled, for other types than float32
 and on other devices, the modules take their path in plain torch, which is also the kernels' oracle in the tests. To
 do without: FAIRSEQ_SHARNN_KERNELS=0. What they are and when they are used: docs/speed.md.
 """

@@ -241,7 +241,8 @@ class StreamingTask(FairseqTask):
         if self.context_length is not None and self.context_length <= length:
             raise UsageError(
                 f"--context-length {self.context_length} is not above --tokens-per-sample {length}: no memory would be "
-                "left to attend to; raise the one (at training time) or lower the other"
+                "left to attend to; raise the one (for a checkpoint by fairseq-eval-lm's --model-overrides) or lower the "
+                "other"
             )
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import resource
 import signal
 import sys
@@ -14,12 +15,14 @@ from comparison.contestants import Contestant
 from comparison.experiment import Experiment
 from comparison.folder import Claim, describe_data, write_text
 from comparison.presets import PRESETS, Preset, choose
-from comparison.processes import fairseq, shown
+from comparison.processes import fairseq, peak_memory, shown
 from comparison.progress import Steps, announcement, duration
 from fairseq_sharnn.errors import UsageError
 
 # What this process holds when it has imported what the commands import: bytes.
-IDLE_MEMORY = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+IDLE_MEMORY = peak_memory(os.getpid()) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+    1 if sys.platform == "darwin" else 1024
+)
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -110,14 +113,18 @@ def run(
         "machine": machine.describe(),
         "data": splits,
         "prompts": preset.prompts,
+        "budget": str(preset.budget),
+        "device": machine.device(preset.device),
         "trial": str(preset.trial),
+        "idle_memory": IDLE_MEMORY,
     }
 
-    def save(complete: bool) -> None:
+    def save(complete: bool) -> Dict[str, Any]:
         status = [] if complete else ["**Not complete yet: the same command goes on.**", ""]
         found = results.collect(experiment, {**common, **about(experiment), "complete": status})
         results.write(out, found)
         write_text(out / "REPORT.md", report.render(found, plots.draw_all(out, found)))
+        return found
 
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -142,7 +149,7 @@ def run(
         experiment.train_long()
         if experiment.long_runs:
             experiment.evaluate(experiment.long_runs, "evaluating longer")
-        save(True)
+        found = save(True)
     except KeyboardInterrupt:
         raise UsageError("interrupted; what is finished stays, and the same command goes on from here") from None
     except OSError as error:
@@ -154,23 +161,14 @@ def run(
         experiment.processes.stop()
         claim.close()
     say(f"comparison: done in {duration(time.time() - begun)}; {out / 'REPORT.md'}")
-    for line in _result_lines(experiment):
-        say(line)
+    for item in found["summaries"]:
+        failed = "; ".join(item["failed"])
+        test = "no result" if item["test_bpb"] is None else f"{report.number(item['test_bpb'], 4)} bits per byte"
+        say(f"  {item['name']}: {f'failed: {failed}; ' if failed else ''}{test}")
 
 
 def _interrupt(*unused) -> None:
     raise KeyboardInterrupt
-
-
-def _result_lines(experiment: Experiment) -> List[str]:
-    lines = []
-    for contestant in experiment.contestants:
-        context = experiment.windows(contestant)["context"]
-        own = [results.run_result(run, context) for run in experiment.runs_of(contestant)]
-        tests = results.spread([item["test_bpb"] for item in own])
-        failed = next((f"failed: {item['reason']}" for item in own if item["status"] == "failed"), "no result")
-        lines.append(f"  {contestant.name}: {failed if tests is None else report.number(tests, 4) + ' bits per byte'}")
-    return lines
 
 
 def describe_budget(preset: Preset) -> str:
@@ -187,6 +185,12 @@ def describe_budget(preset: Preset) -> str:
         )
     return (
         f"{what}; {preset.slices} slices that alternate between all runs, each ending with a validation; {side}. Every "
-        f"update reads about {per_update:,} bytes: SHA-RNN {preset.lanes} lanes of {preset.chunk}, stateless models windows "
-        f"of {preset.window}. The checkpoint with the best validation is tested."
+        f"update reads about {per_update:,} bytes: SHA-RNN {preset.lanes} lanes of {preset.chunk}{_fewer_lanes(preset)}, "
+        f"stateless models windows of {preset.window}. The checkpoint with the best validation is tested."
     )
+
+
+def _fewer_lanes(preset: Preset) -> str:
+    if preset.lanes_full is None or preset.budget.updates is not None:
+        return ""
+    return f" (with a head in every layer {preset.lanes_full}, as in the paper: fewer bytes in an update)"

@@ -117,7 +117,7 @@ def layers_of(number: int) -> str:
 
 
 def contestants(preset: Preset) -> List[Contestant]:
-    """All of a comparison, SHA-RNN's single head first: the one whose evaluation time the others may use."""
+    """All of a comparison, SHA-RNN's single head first."""
     layers = preset.layers
     # a budget in updates means the same bytes for all, and so the same lanes
     lanes_full = preset.lanes_full if preset.budget.updates is None else None

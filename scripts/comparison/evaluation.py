@@ -1,7 +1,7 @@
 """Bits per byte of the whole test split by fairseq-eval-lm, and how long it took."""
 
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from comparison.contestants import Contestant
 from comparison.folder import read_json, write_json
@@ -83,24 +83,34 @@ def largest_context(window: int, seconds_in_blocks: float, allowed: float) -> in
     return min(int(window * (1 - seconds_in_blocks / allowed)) // step * step, window - step)
 
 
-def fit_context(
-    run: Run, seconds_in_blocks: float, allowed: float, processes: Processes, path: Path, tries: int = 4
-) -> Dict:
-    """Find, by measuring, the largest context whose evaluation costs no more than `allowed` seconds; kept in `path`.
+class Allowance(NamedTuple):
+    """What windows may cost: the seconds that a streaming contestant took, and its name."""
 
-    Returns the context and what each try took. One that is too slow is followed by one with less; the first that fits, by
-    one with more where its speed allows that.
+    name: str
+    seconds: float
+
+
+def fit_context(
+    run: Run, seconds_in_blocks: float, allowance: Allowance, processes: Processes, path: Path, tries: int = 4
+) -> Dict:
+    """Find, by measuring, the largest context whose evaluation costs no more than is allowed; kept in `path`.
+
+    Returns the context, what each try took, and the reason why one failed. One that is too slow is followed by one with
+    less; the first that fits, by one with more where its speed allows that. What was found for another allowance is
+    looked for again, with what has been measured.
     """
     known: Optional[Dict] = read_json(path)
-    if known is not None:
+    allowed = allowance.seconds
+    if known is not None and (known.get("reference"), known["allowed_seconds"]) == (allowance.name, allowed):
         return known
     window = window_length(run.preset, run.job.contestant)
-    measured, best, too_much = [], 0, window
+    measured, best, too_much, reason = [], 0, window, None
     context = largest_context(window, seconds_in_blocks, allowed)
     while best < context < too_much and len(measured) < tries:
         options = window_options(run.preset, window, context)
         record = evaluate(run, f"window-{context}", options, processes)
         if record["reason"] is not None:
+            reason = f"window-{context}: {record['reason']}"
             break
         measured.append({"context": context, "seconds": record["seconds"]})
         # what the blocks would have taken at the speed just seen, and a little less
@@ -112,6 +122,13 @@ def fit_context(
         else:
             too_much = context
             context = min(largest_context(window, estimate, allowed), context - max(1, window // 32)) if not best else 0
-    found = {"context": best, "window": window, "allowed_seconds": allowed, "measured": measured}
+    found = {
+        "context": best,
+        "window": window,
+        "reference": allowance.name,
+        "allowed_seconds": allowed,
+        "measured": measured,
+        "reason": reason,
+    }
     write_json(path, found)
     return found

@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from comparison.contestants import Contestant
-from comparison.evaluation import block_options, evaluate, fit_context, streaming_options, window_options
+from comparison.evaluation import Allowance, block_options, evaluate, fit_context, streaming_options, window_options
 from comparison.folder import read_json, write_json
 from comparison.generation import generation_speed
 from comparison.pool import Task, once, work_through
@@ -127,13 +127,7 @@ class Experiment:
         if self.preset.long is None:
             return []
         for family in dict.fromkeys(contestant.family for contestant in self.contestants):
-            ranked = []
-            for contestant in self.contestants:
-                good = [run for run in self.runs if run.job.contestant is contestant and not run.failed]
-                if contestant.family == family and good:
-                    ranked.append((mean(run.best_valid_bpb for run in good), contestant.name))
-            if ranked:
-                best = self.by_name(min(ranked)[1])
+            for best in self.by_validation(family)[:1]:
                 job = self._job_of(best, "long", self.preset.seeds[0])
                 folder = f"long/{best.name}-{self.preset.long.minutes:g}min-seed{job.seed}"
                 self.long_runs.append(self.run(folder, job))
@@ -156,10 +150,10 @@ class Experiment:
         return lambda: evaluate(run, mode, options, self.processes)
 
     def _evaluate_windows(self, runs: Sequence[Run], kind: str) -> None:
-        allowed = self.allowed_seconds()
+        allowance = self.allowance()
         steps = {}
-        for run in runs if allowed is not None else ():
-            steps.setdefault(f"{run.job.contestant.name}, context that fits", self._fit(run, allowed))
+        for run in runs if allowance is not None else ():
+            steps.setdefault(f"{run.job.contestant.name}, context that fits", self._fit(run, allowance))
         self.work(steps, kind, more=True)
         steps = {}
         for run in runs:
@@ -170,21 +164,30 @@ class Experiment:
                 steps[f"{run.folder.name} {mode}"] = self._evaluation(run, mode, options)
         self.work(steps, kind)
 
-    def allowed_seconds(self) -> Optional[float]:
-        """Mean scoring time of the first streaming contestant that has one: what the others' windows may cost."""
-        for contestant in self.contestants:
-            if contestant.streaming:
-                found = [read_json(run.folder / "evaluation-streaming.json") for run in self.runs_of(contestant)]
-                seconds = [record["seconds"] for record in found if record is not None and record["reason"] is None]
-                if seconds:
-                    return mean(seconds)
+    def allowance(self) -> Optional[Allowance]:
+        """What the others' windows may cost: the mean scoring time of the streaming contestant that is best by validation,
+        the one that is compared with them."""
+        for contestant in self.by_validation("sha_rnn"):
+            found = [read_json(run.folder / "evaluation-streaming.json") for run in self.runs_of(contestant)]
+            seconds = [record["seconds"] for record in found if record is not None and record["reason"] is None]
+            if seconds:
+                return Allowance(contestant.name, mean(seconds))
         return None
 
-    def _fit(self, run: Run, allowed: float) -> Callable[[], object]:
+    def by_validation(self, family: str) -> List[Contestant]:
+        """Contestants of a family whose runs ended well, the best mean over the seeds first."""
+        ranked = []
+        for contestant in self.contestants:
+            good = [run for run in self.runs_of(contestant) if run.finished and not run.failed]
+            if contestant.family == family and good:
+                ranked.append((mean(run.best_valid_bpb for run in good), contestant.name))
+        return [self.by_name(name) for _, name in sorted(ranked)]
+
+    def _fit(self, run: Run, allowance: Allowance) -> Callable[[], object]:
         def fit() -> None:
             blocks = read_json(run.folder / "evaluation-blocks.json")
             seconds = blocks["seconds"] if blocks["reason"] is None else 0.0
-            fit_context(run, seconds, allowed, self.processes, self._window_path(run.job.contestant))
+            fit_context(run, seconds, allowance, self.processes, self._window_path(run.job.contestant))
 
         return fit
 
@@ -193,7 +196,7 @@ class Experiment:
 
     def windows(self, contestant: Contestant) -> Dict:
         """The window and context found for a contestant; context 0 for none."""
-        return read_json(self._window_path(contestant)) or {"context": 0}
+        return {"context": 0, "reason": None, **(read_json(self._window_path(contestant)) or {})}
 
     def measure_generation(self) -> None:
         """Bytes written a second by the first seed's model of each contestant: another seed writes as fast."""

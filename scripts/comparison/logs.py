@@ -1,6 +1,7 @@
 """What fairseq's JSON logs say, read from files whose lines begin with the time they came at."""
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ _LOSS = re.compile(r"Loss \(base 2\): ([\d.,]+),")
 @dataclass(frozen=True)
 class SliceLog:
     """One slice of training: seconds of updates and of validation, updates made in all, updates a second once two thirds of
-    the slice were left, bytes read in this slice, training and validation bits per byte at its end."""
+    the slice were left, bytes read in this slice, training and validation bits per byte at its end, and the least memory
+    that was free on a GPU in the updates that were logged (GiB; None without one)."""
 
     train_seconds: float
     valid_seconds: float
@@ -24,6 +26,7 @@ class SliceLog:
     slice_bytes: float
     train_bpb: Optional[float]
     valid_bpb: float
+    gpu_free: Optional[float] = None
 
 
 def stamped(path: Path) -> Iterator[Tuple[float, str]]:
@@ -56,7 +59,7 @@ def read_slice(path: Path, updates_before: int) -> Optional[SliceLog]:
     train_seconds = valid_seconds = 0.0
     intervals: List[Tuple[int, float]] = []
     moments: List[Tuple[float, int]] = []  # (seconds of training, updates)
-    train_bpb = valid = None
+    train_bpb = valid = gpu_free = None
     for time, text in stamped(path):
         if _BEGIN_TRAINING in text:
             began, since = True, time
@@ -72,6 +75,8 @@ def read_slice(path: Path, updates_before: int) -> Optional[SliceLog]:
                 intervals.append((int(inner["num_updates"]), float(inner["wpb"])))
                 moments.append((train_seconds + time - (time if since is None else since), intervals[-1][0]))
                 train_bpb = float(inner["bpb"])
+                if "gb_free" in inner:
+                    gpu_free = min(float(inner["gb_free"]), math.inf if gpu_free is None else gpu_free)
             found = _json(text, "valid")
             if found is not None and valid_since is not None:
                 valid, valid_seconds = found, valid_seconds + time - valid_since
@@ -86,6 +91,7 @@ def read_slice(path: Path, updates_before: int) -> Optional[SliceLog]:
         _bytes(intervals, updates_before, updates),
         train_bpb,
         float(valid["valid_bpb"]),
+        gpu_free,
     )
 
 

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from functools import lru_cache
-from typing import Dict
+from typing import Dict, Sequence
 
 from comparison.processes import ROOT
 from fairseq_sharnn import kernels
@@ -42,6 +42,22 @@ def describe() -> Dict[str, str]:
 def here() -> Dict[str, str]:
     """The commit, and a mark that tells machines apart without naming them."""
     return {"commit": _commit(), "host": hashlib.sha256(platform.node().encode()).hexdigest()[:8]}
+
+
+def device(options: Sequence[str]) -> str:
+    """In words, what a training with these options of fairseq-train runs on."""
+    if "--cpu" in options:
+        return f"one core of {_processor()}"
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "a GPU that is not there"
+
+
+def gpu_memory() -> int:
+    """Bytes of the first GPU's memory, of which fairseq logs what is free."""
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory
 
 
 def _processor() -> str:

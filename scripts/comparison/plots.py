@@ -21,6 +21,7 @@ _STYLES = (
     ("h", (0, (6, 1, 1, 1)), "#44aa99"),
     ("p", (0, (3, 3)), "#ddcc77"),
     ("d", (0, (1, 3)), "#332288"),
+    ("H", (0, (10, 3)), "#117733"),
 )
 
 
@@ -47,7 +48,7 @@ def draw_all(out: Path, results: Dict[str, Any]) -> List[str]:
     if results.get("trust"):
         drawn += _trust(out, results["trust"])
     if results.get("context"):
-        drawn += _context(out, results["context"])
+        drawn += _context(out, results["context"], results["idle_memory"])
     return drawn
 
 
@@ -69,15 +70,22 @@ def curves(runs: Sequence[Dict], titles: Dict[str, str], key: str, scale: float)
 
 
 def quality_and_speed(summaries: Sequence[Dict], kind: str) -> Lines:
-    """One point a contestant: speed and test bits per byte."""
+    """Speed and test bits per byte of each contestant: two points for evaluation, plain blocks and windows, where it has
+    both; one for generation, with the test that counts."""
     points: Lines = []
     for item in summaries:
-        speed = item["eval_bytes_per_second"] and item["eval_bytes_per_second"]["mean"]
         if kind == "generation":
-            speed = next(iter(item["generation"].values()), None)
-        test = item["test"].get("streaming") or item["test"].get("blocks")
-        if speed and test:
-            points.append((item["title"], [speed], [test["mean"]]))
+            found = [(next(iter(item["generation"].values()), None), item["test_bpb"])]
+        else:
+            main = item["test"].get("streaming") or item["test"].get("blocks")
+            found = [
+                (item[f"{key}_bytes_per_second"], test)
+                for key, test in (("eval", main), ("window", item["test"]["window"]))
+            ]
+            found = [(speed and speed["mean"], test) for speed, test in found]
+        found = [(speed, test["mean"]) for speed, test in found if speed and test]
+        if found:
+            points.append((item["title"], [speed for speed, _ in found], [test for _, test in found]))
     return points
 
 
@@ -109,7 +117,7 @@ def _points(out: Path, name: str, points: Lines, across: str, up: str) -> List[s
     figure, axes = _figure(across, up)
     for number, (title, xs, ys) in enumerate(points):
         marker, _, colour = _STYLES[number % len(_STYLES)]
-        axes.plot(xs, ys, marker=marker, linestyle="none", color=colour, markersize=8, label=title)
+        axes.plot(xs, ys, marker=marker, linestyle=":", color=colour, markersize=8, label=title)
     axes.set_xscale("log")
     axes.legend(fontsize=8)
     return _save(figure, out, name)
@@ -157,7 +165,7 @@ def kind_of_tensor(name: str) -> str:
     return "other"
 
 
-def _context(out: Path, context: Dict) -> List[str]:
+def _context(out: Path, context: Dict, idle: int) -> List[str]:
     good = [item for item in context["lengths"] if item["reason"] is None]
     if not good:
         return []
@@ -172,8 +180,11 @@ def _context(out: Path, context: Dict) -> List[str]:
     slowest = good[0]["bytes_per_second"]
     ratio = [slowest / item["bytes_per_second"] for item in good]
     other.plot(lengths, ratio, marker="s", linestyle="--", color="#d55e00", label="time, of the shortest's")
-    memory = [item["peak_memory"] / good[0]["peak_memory"] for item in good]
-    other.plot(lengths, memory, marker="^", linestyle="-.", color="#0072b2", label="peak memory, of the shortest's")
+    own = [item["peak_memory"] - idle for item in good]  # without what Python with fairseq holds in any case
+    if min(own) > 0:
+        memory = [item / own[0] for item in own]
+        label = "peak memory above the program's, of the shortest's"
+        other.plot(lengths, memory, marker="^", linestyle="-.", color="#0072b2", label=label)
     other.set_ylabel("times that of the shortest context")
     handles = [*axes.get_legend_handles_labels()[0], *other.get_legend_handles_labels()[0]]
     labels = [*axes.get_legend_handles_labels()[1], *other.get_legend_handles_labels()[1]]

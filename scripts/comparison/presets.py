@@ -86,7 +86,8 @@ class Preset:
     number, for each contestant alike, out of TRIALS under `tuning`. slices: parts a run is cut into, one validation after
     each. lanes, chunk, context: SHA-RNN's B, T and C in training; lanes_full: B with a head in every layer, if other.
     window: bytes in a stateless model's training window. An update reads lanes · chunk bytes. eval_chunk: SHA-RNN's T in
-    evaluation. generated: bytes sampled to time generation, three times. layers: by shape. jobs:
+    evaluation. generated: bytes sampled to time generation, three times; half a window, or a multiple of it, so that a
+    Transformer slides as often in each. layers: by shape. jobs:
     trainings side by side; timed_jobs: evaluations and generations, 1 wherever their times mean something.
     """
 
@@ -200,6 +201,7 @@ PRESETS = {
             device=_HALF,
             jobs=1,
             eval_chunk=1024,
+            generated=512,
         ),
         Preset(
             name="paper",
@@ -220,6 +222,7 @@ PRESETS = {
             jobs=1,
             lanes_full=8,
             eval_chunk=1024,
+            generated=512,
             log_interval=100,
         ),
     )

@@ -20,6 +20,10 @@ USER_DIR = ROOT / "fairseq_sharnn"
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 
 
+class Killed(UsageError):
+    """A command that SIGKILL ended: by a person, or by a system that ran out of memory."""
+
+
 class Ended(NamedTuple):
     """A command that ran: its exit code, the most memory it held (bytes), seconds on all cores, and of wall-clock."""
 
@@ -90,7 +94,7 @@ class Processes:
             with open(log, "w", encoding="utf-8") as file:
                 for line in process.stdout:
                     file.write(f"{time.time():.3f} {line.decode('utf-8', 'replace')}")
-                    memory = _peak_memory(process.pid)
+                    memory = peak_memory(process.pid)
                     if memory > 1.01 * peak:
                         peak = memory
                         file.write(f"{time.time():.3f}{_MEMORY}{peak}\n")
@@ -142,7 +146,7 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _peak_memory(pid: int) -> int:
+def peak_memory(pid: int) -> int:
     """The most memory a process has held since its exec, 0 where the system does not say.
 
     (The usage that `wait4` reports begins with the memory of the process that forked.)
@@ -170,8 +174,9 @@ def _check_not_stopped(command: Sequence[str], code: int, log: Path) -> None:
     what = f"{os.path.basename(command[0])} ({log})"
     again = "the same command goes on from here"
     if -code in _FROM_OUTSIDE:
-        memory = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
-        raise UsageError(f"{what} was ended by {signal.Signals(-code).name}{memory}; {again}")
+        if code == -signal.SIGKILL:
+            raise Killed(f"{what} was ended by SIGKILL, perhaps for want of memory; {again}")
+        raise UsageError(f"{what} was ended by {signal.Signals(-code).name}; {again}")
     full = code != 0 and next((line for line in read_log(log)[::-1] if _DISK_FULL.search(line)), None)
     if full:
         raise UsageError(f"{what} could not write ({full.strip()}): make room; {again}")

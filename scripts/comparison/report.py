@@ -9,7 +9,8 @@ PLOTS = {
     "valid-bytes": f"Validation ({_VALID}) against bytes read, mean over seeds",
     "long-valid-minutes": f"The longer runs: validation ({_VALID}) against training time",
     "long-valid-bytes": f"The longer runs: validation ({_VALID}) against bytes read",
-    "quality-eval-speed": "Quality against evaluation speed (SHA-RNN streaming, others in plain blocks)",
+    "quality-eval-speed": "Quality against evaluation speed (SHA-RNN streaming; others in plain blocks, and joined to "
+    "that, in windows)",
     "quality-generation-speed": "Quality against generation speed",
     "trust-ratios": "Trust ratios of every tensor over training (the published floor is 0.25)",
     "context-length": "One trained model, evaluated with other context lengths",
@@ -32,8 +33,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> List[str]:
     return lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows] + [""]
 
 
-def headline(summaries: Sequence[Dict]) -> List[str]:
-    """Who is ahead, whoever it is: of each family the form that is best by validation, compared by its test."""
+def headline(summaries: Sequence[Dict], budget: str, device: str, long: Sequence[Dict]) -> List[str]:
+    """Who is ahead, whoever it is: of each family the form that is best by validation, compared by its test; and whether a
+    longer run of each says the same."""
     families = {"sha_rnn": "SHA-RNN", "transformer": "fairseq Transformer", "lstm": "fairseq LSTM"}
     best: Dict[str, Dict] = {}
     for item in summaries:
@@ -46,14 +48,26 @@ def headline(summaries: Sequence[Dict]) -> List[str]:
     gap = theirs["test_bpb"]["mean"] - ours["test_bpb"]["mean"]
     word = "ahead of" if gap > 0 else "behind"
     lines = [
-        f"**SHA-RNN ({ours['title']}) is {abs(gap):.4f} bits per byte {word} the best fairseq Transformer "
-        f"({theirs['title']}): {number(ours['test_bpb'], 4)} against {number(theirs['test_bpb'], 4)}"
-        f"{_noise(ours, theirs, gap)}.**",
+        f"**With {budget} of training each on {device}, SHA-RNN ({ours['title']}) is {abs(gap):.4f} bits per byte "
+        f"{word} the best fairseq Transformer ({theirs['title']}): {number(ours['test_bpb'], 4)} against "
+        f"{number(theirs['test_bpb'], 4)}{_noise(ours, theirs, gap)}.**{_failures(ours, theirs)}",
         "",
     ]
+    family_of = {item["name"]: item["family"] for item in summaries}
+    longer = [(run["test_bpb"], run) for run in long if run["test_bpb"] is not None]
+    if longer:
+        ranking = [
+            f"{families[family_of[run['contestant']]]} {test:.4f}" for test, run in sorted(longer, key=lambda x: x[0])
+        ]
+        lines += [f"With {longer[0][1]['budget']}, one seed: " + ", ".join(ranking) + ".", ""]
     order = sorted(best.values(), key=lambda item: item["test_bpb"]["mean"])
     ranking = [f"{families[item['family']]} {number(item['test_bpb'], 4)}" for item in order]
     return [*lines, "Of each kind the best by validation, test, bits per byte: " + ", ".join(ranking) + ".", ""]
+
+
+def _failures(*contestants: Dict) -> str:
+    failed = [f"{item['title']}: {'; '.join(item['failed'])}" for item in contestants if item["failed"]]
+    return f" Not all ended well: {'. '.join(failed)}." if failed else ""
 
 
 def _noise(ours: Dict, theirs: Dict, gap: float) -> str:
@@ -87,6 +101,7 @@ def speed_rows(summaries: Sequence[Dict]) -> List[List[str]]:
             [
                 *(item["title"], number(item["train_bytes_per_second"]), number(item["cores"], 2)),
                 number(item["peak_memory"], 0, 2**-20),
+                number(item["gpu_peak_memory"], 0, 2**-20),
                 *(number(item["eval_bytes_per_second"]), number(item["eval_seconds"], 1)),
                 *(number(item["window_seconds"], 1), *generation),
             ]
@@ -129,7 +144,12 @@ def render(results: Dict[str, Any], plots: Sequence[str]) -> str:
     """The report as Markdown. plots: names of those that were drawn."""
     summaries, data = results["summaries"], results["data"]
     bytes_of = ", ".join(f"{split} {values['bytes']:,}" for split, values in data.items())
-    lines = [f"# {results['title']}", "", *results["complete"], *headline(summaries)]
+    lines = [
+        f"# {results['title']}",
+        "",
+        *results["complete"],
+        *headline(summaries, results["budget"], results["device"], results["long"]),
+    ]
     lines += ["    " + results["command"], ""]
     lines += [f"Data, bytes: {bytes_of} (sha256 of train {data['train']['sha256'][:16]}...).", ""]
     lines += ["## Quality at an equal budget", "", results["budget_line"], ""]
@@ -152,7 +172,8 @@ def render(results: Dict[str, Any], plots: Sequence[str]) -> str:
         header = ["", "budget", "valid", "test", "million bytes read", "minutes"]
         lines += table(header, long_rows(results))
         lines += [
-            f"The learning rates are those of the short trials ({results['trial']}), not tuned for this length.",
+            f"Learning rates, shares of warm-up and schedules are those of the short trials ({results['trial']}), not tuned "
+            "for this length.",
             "",
         ]
         lines += [*_plot("long-valid-minutes", plots), *_plot("long-valid-bytes", plots)]
@@ -163,6 +184,7 @@ def render(results: Dict[str, Any], plots: Sequence[str]) -> str:
         "training, bytes/s",
         "CPU/wall",
         "peak memory in training, MiB",
+        "of the GPU (logged updates), MiB",
         "evaluation, bytes/s",
         "evaluation, s",
     ]
@@ -171,17 +193,25 @@ def render(results: Dict[str, Any], plots: Sequence[str]) -> str:
     for name in ("quality-eval-speed", "quality-generation-speed"):
         lines += _plot(name, plots)
     if results.get("context"):
-        lines += context_section(results["context"], plots)
+        lines += context_section(results["context"], results["idle_memory"], plots)
     if results.get("trust"):
         lines += ["## Trust ratios", "", *_plot("trust-ratios", plots)]
     lines += ["## Tuning", "", results["tuning_line"], ""]
     lines += table(["", "trial", "valid, bits per byte", "updates", ""], trial_rows(results))
     lines += ["## Fairness, and what is missing", ""] + [f"- {line}" for line in results["notes"]] + [""]
-    lines += ["## Machine", ""] + [f"- {key}: {value}" for key, value in results["machine"].items()] + [""]
+    lines += ["## Machine", ""] + [f"- {key}: {value}" for key, value in results["machine"].items()]
+    lines += [f"- trained at: {trained_at(results)}", ""]
     return "\n".join([*lines, *commands(results)])
 
 
-def context_section(context: Dict, plots: Sequence[str]) -> List[str]:
+def trained_at(results: Dict) -> str:
+    """The commits and machines of all trainings: a comparison may go on under another than it began with."""
+    made_by = [made for run in (*results["trials"], *results["runs"], *results["long"]) for made in run["made_by"]]
+    found = dict.fromkeys(f"commit {made['commit']} (machine {made['host']})" for made in made_by)
+    return ", ".join(found) or "–"
+
+
+def context_section(context: Dict, idle: int, plots: Sequence[str]) -> List[str]:
     rows = []
     for item in context["lengths"]:
         if item["reason"] is not None:
@@ -191,7 +221,11 @@ def context_section(context: Dict, plots: Sequence[str]) -> List[str]:
         speed, seconds = f"{item['bytes_per_second']:,.0f}", f"{item['seconds']:,.1f}"
         rows.append([f"{item['context']:,}", f"{item['bpb']:.4f}", seconds, speed, memory, item["chunk"]])
     lines = ["## Context length, without retraining", ""]
-    lines += [f"{context['title']}, trained with a context of {context['trained_with']:,}; one lane.", ""]
+    lines += [
+        f"{context['title']}, trained with a context of {context['trained_with']:,}; one lane, whose first bytes have less "
+        f"before them than the context would hold. Of the memory, Python with fairseq holds {idle / 2**20:,.0f} MiB.",
+        "",
+    ]
     header = ["context length", "test, bits per byte", "seconds", "bytes/s", "peak memory, MiB", "chunk"]
     return [*lines, *table(header, rows), *_plot("context-length", plots)]
 

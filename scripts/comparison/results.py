@@ -71,12 +71,14 @@ def summarise(name: str, title: str, family: str, results: List[Dict], context: 
         "train_bytes_per_second": spread([item["bytes_per_second"] for item in good]),
         "cores": spread([item["cores"] for item in good]),
         "peak_memory": spread([item["peak_memory"] for item in good]),
+        "gpu_peak_memory": spread([item.get("gpu_peak_memory") for item in good]),
         "valid_bpb": spread([item["valid_bpb"] for item in good]),
         "test": tests,
         "test_bpb": evaluated(window or main, "bpb"),
         "context": context,
         "eval_bytes_per_second": evaluated(main, "bytes_per_second"),
         "eval_seconds": evaluated(main, "seconds"),
+        "window_bytes_per_second": None if window is None else evaluated(window, "bytes_per_second"),
         "window_seconds": None if window is None else evaluated(window, "seconds"),
         "generation": generation.get("bytes_per_second", {}),
     }
@@ -99,8 +101,10 @@ def collect(experiment: Experiment, about: Dict[str, Any]) -> Dict[str, Any]:
     summaries = []
     for contestant in experiment.contestants:
         own = [item for item in runs if item["contestant"] == contestant.name]
-        context = windows[contestant.name]["context"]
-        summaries.append(summarise(contestant.name, contestant.title, contestant.family, own, context))
+        window = windows[contestant.name]
+        summary = summarise(contestant.name, contestant.title, contestant.family, own, window["context"])
+        summary["failed"] += [window["reason"]] if window["reason"] else []
+        summaries.append(summary)
     return {
         **about,
         "summaries": summaries,

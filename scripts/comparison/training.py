@@ -12,7 +12,7 @@ from comparison.contestants import Contestant
 from comparison.folder import read_json, write_json
 from comparison.logs import SliceLog, read_slice
 from comparison.presets import Budget, Preset, Trial
-from comparison.processes import USER_DIR, Ended, Processes, fairseq, noted_memory, reason_of_failure, shown
+from comparison.processes import USER_DIR, Ended, Killed, Processes, fairseq, noted_memory, reason_of_failure, shown
 from comparison.schedule import Schedule
 from comparison.sizes import Size
 from fairseq_sharnn.errors import UsageError
@@ -61,6 +61,8 @@ class Run:
             "bytes": 0.0,
             "warm_rate": None,
             "peak_memory": 0,
+            "gpu_peak_memory": None,
+            "killed": [],
             "cpu_seconds": 0.0,
             "wall_seconds": 0.0,
             "lost_seconds": job.lost_seconds,
@@ -89,7 +91,8 @@ class Run:
     def advance(self) -> None:
         """Train one slice and write it into the record; a command that fails ends the run, with the reason.
 
-        Raises UsageError where the command was stopped from outside: then the slice is not done, and nothing failed.
+        Raises UsageError where the command was stopped from outside: then the slice is not done, and nothing failed. Only
+        one that is killed twice in the same slice has failed: it wants more memory than there is.
         """
         number = self.record["slices"] + 1
         log = self.folder / f"slice-{number}.log"
@@ -114,13 +117,28 @@ class Run:
         if machine.here() not in self.record["made_by"]:
             self.record["made_by"].append(machine.here())
         write_json(self.folder / "run.json", self.record)
-        ended = self.processes.run(command, log, environment)
+        try:
+            ended = self.processes.run(command, log, environment)
+        except Killed:
+            if self._killed_again(number):
+                return self._fail("killed twice in the same slice, for want of memory or by hand")
+            raise
         done = read_slice(log, self.record["updates"])
         if ended.code != 0 or done is None:
-            self.record.update(status="failed", reason=reason_of_failure(log, ended.code))
-            write_json(self.folder / "run.json", self.record)
+            self._fail(reason_of_failure(log, ended.code))
         else:
             self._record_slice(done, ended)
+
+    def _fail(self, reason: str) -> None:
+        self.record.update(status="failed", reason=reason)
+        write_json(self.folder / "run.json", self.record)
+
+    def _killed_again(self, number: int) -> bool:
+        """Note that the slice was killed; whether it was before."""
+        killed = self.record.setdefault("killed", [])
+        killed.append(number)
+        write_json(self.folder / "run.json", self.record)
+        return killed.count(number) > 1
 
     def command(self, number: int, clock: float) -> List[str]:
         """fairseq-train for slice `number` (from 1), when its own clock stands at `clock` seconds."""
@@ -194,6 +212,9 @@ class Run:
         record["bytes"] += done.slice_bytes
         record["warm_rate"] = done.warm_rate
         record["peak_memory"] = max(record["peak_memory"], ended.peak_memory)
+        if done.gpu_free is not None:
+            used = machine.gpu_memory() - round(done.gpu_free * 2**30)
+            record["gpu_peak_memory"] = max(record.get("gpu_peak_memory") or 0, used)
         record["cpu_seconds"] += ended.cpu_seconds
         record["wall_seconds"] += ended.wall_seconds
         record["points"].append(

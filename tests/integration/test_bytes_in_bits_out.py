@@ -108,6 +108,14 @@ def test_shards_of_evaluation_add_up_to_the_file(trained, corpus):
     assert total / TEST_BYTES == pytest.approx(bits(whole), abs=2e-4)
 
 
+def test_evaluation_stays_in_one_process(trained, corpus):
+    """With several fairseq prints the figure of a part of the file."""
+    folder, _ = trained
+    common = (corpus, folder / "checkpoint_best.pt", "--tokens-per-sample", 32, "--batch-size", 6)
+    finished = eval_forked(*common, "--distributed-world-size", 2)
+    assert evaluated(finished) == TEST_BYTES and bits(finished) == bits(eval_forked(*common))
+
+
 def test_validate_agrees_with_training_and_with_evaluation(trained, corpus):
     folder, training = trained
     finished = fairseq(

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from comparison import evaluation, generation
-from comparison.evaluation import fit_context, largest_context
+from comparison.evaluation import Allowance, fit_context, largest_context
 from comparison.generation import StepwiseDecoder
 from comparison.presets import choose
 
@@ -21,7 +21,7 @@ def test_the_context_that_a_time_affords(blocks, allowed, context):
     assert largest_context(256, blocks, allowed) == context
 
 
-def measured(monkeypatch, tmp_path, seconds_of_context, family="transformer"):
+def measured(monkeypatch, tmp_path, seconds_of_context, family="transformer", reference="sha_rnn", allowed=10.0):
     """Run fit_context with evaluations that take `seconds_of_context(context)`."""
     tried = []
     window = {"transformer": 256, "lstm": 1024}[family]
@@ -30,11 +30,12 @@ def measured(monkeypatch, tmp_path, seconds_of_context, family="transformer"):
         context = int(mode.rpartition("-")[2])
         assert options == evaluation.window_options(PRESET, window, context)
         tried.append(context)
-        return {"reason": None, "seconds": seconds_of_context(context)}
+        seconds = seconds_of_context(context)
+        return {"reason": "out of memory" if seconds is None else None, "seconds": seconds}
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
     run = SimpleNamespace(preset=PRESET, job=SimpleNamespace(contestant=SimpleNamespace(family=family)))
-    return fit_context(run, 5.0, 10.0, None, tmp_path / "window.json"), tried
+    return fit_context(run, 5.0, Allowance(reference, allowed), None, tmp_path / "window.json"), tried
 
 
 def test_a_first_guess_that_holds_is_kept(monkeypatch, tmp_path):
@@ -42,6 +43,19 @@ def test_a_first_guess_that_holds_is_kept(monkeypatch, tmp_path):
     assert (found["context"], found["window"]) == (128, 256) and tried == [128]
     again, tried = measured(monkeypatch, tmp_path, lambda context: 0.0)
     assert again == found and tried == []
+
+
+def test_what_another_allowance_gave_is_looked_for_again(monkeypatch, tmp_path):
+    measured(monkeypatch, tmp_path, lambda context: 9.9)
+    found, tried = measured(monkeypatch, tmp_path, lambda context: 9.8, reference="sha_rnn_full")
+    assert (found["reference"], tried) == ("sha_rnn_full", [128])
+    found, tried = measured(monkeypatch, tmp_path, lambda context: 7.9, reference="sha_rnn_full", allowed=8.0)
+    assert found["allowed_seconds"] == 8.0 and tried[0] == 96
+
+
+def test_a_window_that_fails_says_why(monkeypatch, tmp_path):
+    found, _ = measured(monkeypatch, tmp_path, lambda context: None)
+    assert (found["context"], found["reason"]) == (0, "window-128: out of memory")
 
 
 def test_one_that_is_faster_than_thought_is_widened_once(monkeypatch, tmp_path):

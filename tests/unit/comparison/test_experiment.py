@@ -7,6 +7,7 @@ import pytest
 from comparison import command_line, experiment
 from comparison.ablations import variants
 from comparison.experiment import Experiment
+from comparison.folder import write_json
 from comparison.presets import choose
 from comparison.sizes import Size
 
@@ -51,6 +52,31 @@ def test_a_variant_is_timed_with_the_trials_of_its_base_and_starts_at_its_own_sp
     made.chosen = dict.fromkeys(("base", "no_head"), base.trials[0])
     jobs = [made._job_of(contestant, "run", 1) for contestant in (base, variant)]
     assert [(job.rate, job.lost_seconds) for job in jobs] == [(8.0, 0.25), (5.0, 0.5)]
+
+
+def test_windows_may_cost_what_the_best_sha_rnn_by_validation_cost(make, monkeypatch):
+    made = make("no_head")
+    made.find_sizes()
+    made.chosen = dict.fromkeys(("base", "no_head"), made.contestants[0].trials[0])
+    monkeypatch.setattr(made, "train", lambda runs, kind: None)
+    assert made.allowance() is None
+    made.train_seeds()
+    for run, valid, seconds in zip(made.runs, (2.5, 2.0), (30.0, 20.0)):
+        run.record.update(status="finished", points=[{"valid_bpb": valid}])
+        write_json(run.folder / "evaluation-streaming.json", {"reason": None, "seconds": seconds})
+    assert made.allowance() == ("no_head", 20.0)
+    assert [item.name for item in made.by_validation("sha_rnn")] == ["no_head", "base"]
+    made.runs[1].record.update(status="failed")
+    assert made.allowance() == ("base", 30.0)
+
+
+def test_windows_found_by_an_earlier_version_have_no_reason(make):
+    made = make("no_head")
+    write_json(
+        made.out / "windows" / "base.json", {"context": 128, "window": 256, "allowed_seconds": 9.0, "measured": []}
+    )
+    assert [made.windows(item)["reason"] for item in made.contestants] == [None, None]
+    assert made.windows(made.contestants[0])["context"] == 128
 
 
 def test_a_budget_below_one_validation_is_refused(make):

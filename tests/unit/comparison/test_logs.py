@@ -33,6 +33,17 @@ def test_a_slice_counts_training_alone(tmp_path):
     assert done.slice_bytes == 10 * 1000 + 10 * 900 + 4 * 900
 
 
+def test_the_least_memory_that_was_free_on_a_gpu(tmp_path):
+    assert read_slice(slice_log(tmp_path / "cpu", VALID.format(time=127.5, bpb=3.25, n=34)), 0).gpu_free is None
+    inner = [
+        INNER.format(time=105 + n, bpb=5, wpb=1000, n=n)[:-1] + f', "gb_free": "{free}"}}'
+        for n, free in ((1, 70.5), (2, 61.2), (3, 65.0))
+    ]
+    lines = ["100.0 x | Start iterating over samples", *inner, '120.0 x | begin validation on "valid" subset']
+    path = write(tmp_path / "gpu", *lines, VALID.format(time=131, bpb=3.25, n=3))
+    assert read_slice(path, 0).gpu_free == 61.2
+
+
 def test_the_warm_rate_leaves_out_the_first_third(tmp_path):
     inner = [INNER.format(time=time, bpb=5, wpb=1000, n=n) for time, n in ((108, 2), (112, 10), (120, 90), (130, 190))]
     path = write(

@@ -55,6 +55,7 @@ def test_every_contestant_gets_the_same_number_of_trials_and_bytes(preset):
     assert len(found) == 7
     assert {len(contestant.trials) for contestant in found} == {preset.trials}
     assert preset.lanes * preset.chunk % preset.window == 0
+    assert preset.generated % (preset.window // 2) == 0  # as many slides in each timed part
 
 
 def test_trials_change_one_thing_and_cover_the_rates():

@@ -6,7 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 from comparison import plots, report, results
+from comparison.ablations import variants
+from comparison.contestants import contestants
 from comparison.folder import write_json
+from comparison.presets import PRESETS
 from comparison.report import headline, number, render
 from comparison.results import spread, summarise
 
@@ -40,6 +43,8 @@ def run(name, seed, bpb, *evaluations, status="finished", reason=None, kind="run
         "updates": 30,
         "bytes": 3e6,
         "peak_memory": 2**29,
+        "gpu_peak_memory": None,
+        "made_by": [{"commit": "abc", "host": "12"}],
         "cores": 0.9,
         "commands": [f"fairseq-train {name}"],
         "bytes_per_second": 3e6 / 180,
@@ -76,17 +81,24 @@ def canned(sha=2.0, transformer=2.5, failed=False):
         "complete": [],
         "command": "scripts/compare_transformer.py data",
         "data": {name: {"bytes": 1000, "sha256": "ab" * 32} for name in ("train", "valid", "test")},
-        "machine": {"cores": "2"},
+        "machine": {"cores": "2", "processor": "Abacus"},
         "prompts": (1000, 4000),
         "summaries": summaries,
         "trials": [{**run("wide", 1, 3.0, kind="trial"), "options": "lr 0.1, linear", "chosen": True, "edge": True}],
+        "budget": "3 minutes",
+        "device": "one core of Abacus",
         "trial": "1 minute",
+        "idle_memory": 2**20,
         "runs": runs,
         "long": [run("sha_rnn", 1, 1.5, evaluation("streaming", 1.5), kind="long")],
         "context": None,
         **{key: key for key in ("budget_line", "evaluation_line", "speed_line", "tuning_line")},
         "notes": ["a note"],
     }
+
+
+def said(found):
+    return headline(found["summaries"], found["budget"], found["device"], found["long"])
 
 
 def test_mean_and_spread_over_seeds():
@@ -100,17 +112,33 @@ def test_mean_and_spread_over_seeds():
 
 
 def test_whoever_is_ahead_stands_first():
-    assert "0.4800 bits per byte ahead of the best fairseq Transformer" in headline(canned()["summaries"])[0]
-    lost = headline(canned(sha=3.0)["summaries"])
+    found = said(canned())
+    assert found[0].startswith(
+        "**With 3 minutes of training each on one core of Abacus, SHA-RNN (SHA-RNN) is 0.4800 bits"
+    )
+    assert "0.4800 bits per byte ahead of the best fairseq Transformer" in found[0]
+    lost = said(canned(sha=3.0))
     assert "0.5200 bits per byte behind the best fairseq Transformer" in lost[0]
-    assert lost[2].index("fairseq Transformer") < lost[2].index("SHA-RNN")
-    assert "within two deviations" in headline(canned(sha=2.47)["summaries"])[0]
+    assert lost[-2].index("fairseq Transformer") < lost[-2].index("SHA-RNN")
+    assert "within two deviations" in said(canned(sha=2.47))[0]
+
+
+def test_a_longer_run_that_says_otherwise_is_not_passed_over():
+    found = canned()
+    found["long"] += [run("wide", 1, 1.4, evaluation("blocks", 1.4), kind="long")]
+    assert "With 3 minutes, one seed: fairseq Transformer 1.4000, SHA-RNN 1.5000." in said(found)
+
+
+def test_failures_stand_beside_the_claim():
+    assert "Not all ended well: Wide Transformer: seed 3: RuntimeError: no luck." in said(canned(failed=True))[0]
 
 
 def test_the_best_of_a_kind_is_chosen_by_validation_not_by_test():
-    found = canned()["summaries"]
-    lucky = {**found[1], "title": "Lucky", "valid_bpb": spread([2.6]), "test_bpb": spread([1.0])}
-    assert headline([*found, lucky]) == headline(found) == headline([lucky, *found])
+    found = canned()
+    (ours, theirs), expected = found["summaries"], said(found)
+    lucky = {**theirs, "name": "lucky", "title": "Lucky", "valid_bpb": spread([2.6]), "test_bpb": spread([1.0])}
+    for summaries in ([ours, theirs, lucky], [lucky, ours, theirs]):
+        assert said({**found, "summaries": summaries}) == expected
 
 
 def test_the_mode_that_counts_is_fixed_beforehand(tmp_path):
@@ -145,7 +173,8 @@ def test_the_report_has_every_figure():
         "failed: seed 3: RuntimeError: no luck",
         "| SHA-RNN | 16,667 ± 0 | 0.90 ± 0.00 | 512 ± 0 | 100 ± 0 | 10.0 ± 0.0 | – | 500 | 400 |",
         "| Wide Transformer | lr 0.1, linear | 3.0000 | 30 | **chosen** (an end of its range of rates: another may be",
-        "The learning rates are those of the short trials (1 minute)",
+        "Learning rates, shares of warm-up and schedules are those of the short trials (1 minute)",
+        "- trained at: commit abc (machine 12)",
         "| SHA-RNN | 3 minutes | 1.5000 | streaming 1.5000 | 3.00 | 3.0 |",
         "![Validation (SHA-RNN streaming, the others in plain blocks) against training time, mean over seeds](plots/v",
         "    fairseq-train wide",
@@ -163,7 +192,11 @@ def test_context_lengths_are_a_table():
     ]
     found["context"] = {"title": "Base", "trained_with": 1024, "lengths": lengths}
     text = render(found, [])
-    assert "| 256 | 2.2000 | 10.0 | 100 | 256 | 128 |" in text and "| 512 | failed: out of memory" in text
+    assert (
+        "| 256 | 2.2000 | 10.0 | 100 | 256 | 128 |" in text
+        and "Python with fairseq holds 1 MiB" in text
+        and "| 512 | failed: out of memory" in text
+    )
 
 
 def test_a_row_for_each_run_in_the_table_of_values():
@@ -182,6 +215,17 @@ def test_plots_are_drawn_of_what_there_is(tmp_path):
     for name in names:
         assert (tmp_path / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "</svg>" in (tmp_path / "plots" / f"{name}.svg").read_text()
+
+
+def test_a_stateless_model_has_a_point_for_blocks_and_one_for_windows():
+    (_, xs, ys) = plots.quality_and_speed(canned()["summaries"], "eval")[1]
+    assert (xs, ys) == ([pytest.approx(250), pytest.approx(1000 / 9)], [2.6, 2.5])
+    (_, xs, ys) = plots.quality_and_speed(canned()["summaries"], "generation")[1]
+    assert (xs, ys) == ([500.0], [2.5])  # the test that counts
+
+
+def test_every_contestant_has_a_style_of_its_own():
+    assert len(plots._STYLES) >= max(len(variants(PRESETS["cpu"])), len(contestants(PRESETS["cpu"])))
 
 
 def test_curves_are_means_over_seeds():

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from comparison import training
 from comparison.contestants import contestants
+from comparison.logs import SliceLog
 from comparison.presets import Budget, choose
-from comparison.processes import Ended
+from comparison.processes import Ended, Killed
 from comparison.schedule import Schedule
 from comparison.sizes import Size
 from comparison.training import Job, Run
@@ -25,12 +27,12 @@ class FakeTraining:
 
     def __init__(self, folder):
         self.folder, self.commands, self.updates, self.clock, self.code = folder, [], 0, 0.0, 0
-        self.environment, self.stopped = {"OMP_NUM_THREADS": "1"}, False
+        self.environment, self.stopped = {"OMP_NUM_THREADS": "1"}, None
 
     def run(self, command, log, environment):
         self.commands.append(command)
         if self.stopped:
-            raise UsageError("fairseq-train was ended by SIGKILL")
+            raise self.stopped
         options = dict(zip(command, command[1:]))
         log.parent.mkdir(parents=True, exist_ok=True)
         if self.code:
@@ -189,16 +191,40 @@ def test_a_failure_is_recorded_with_its_reason(tmp_path):
 def test_a_command_stopped_from_outside_is_no_failure(tmp_path):
     run, processes = make(tmp_path / "run")
     run.advance()
-    processes.stopped = True
-    with pytest.raises(UsageError, match="SIGKILL"):
+    processes.stopped = UsageError("fairseq-train was ended by SIGTERM")
+    with pytest.raises(UsageError, match="SIGTERM"):
         run.advance()
     again, _ = make(tmp_path / "run")
     assert not again.finished and again.record["slices"] == 1
-    processes.stopped, again.processes = False, processes
+    processes.stopped, again.processes = None, processes
     while not again.finished:
         again.advance()
     assert not again.failed and len(again.record["commands"]) == 4
     assert again.record["train_seconds"] == pytest.approx(120, abs=1.1)
+
+
+def test_a_slice_that_is_killed_twice_has_failed(tmp_path):
+    run, processes = make(tmp_path / "run")
+    processes.stopped = Killed("fairseq-train was ended by SIGKILL")
+    with pytest.raises(Killed):
+        run.advance()
+    processes.stopped = None
+    run.advance()
+    processes.stopped = Killed("fairseq-train was ended by SIGKILL")
+    with pytest.raises(Killed):  # another slice
+        run.advance()
+    assert not run.failed
+    run.advance()
+    assert run.failed and run.record["reason"].startswith("killed twice in the same slice")
+    assert make(tmp_path / "run")[0].failed
+
+
+def test_a_gpus_peak_is_what_was_not_free(tmp_path, monkeypatch):
+    run, _ = make(tmp_path / "run")
+    monkeypatch.setattr(training.machine, "gpu_memory", lambda: 80 * 2**30)
+    for free in (60.5, 61.0):
+        run._record_slice(SliceLog(1.0, 1.0, 10, 1.0, 100.0, 5.0, 5.0, free), Ended(0, 1, 1.0, 1.0))
+    assert run.record["gpu_peak_memory"] == 19.5 * 2**30
 
 
 def test_trials_keep_no_checkpoint_and_trust_is_logged_where_it_is_asked_for(tmp_path):
