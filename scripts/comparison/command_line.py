@@ -45,6 +45,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     add("--seeds", help="such as 1,2,3; more can be added later")
     add("--long-minutes", type=float, help="afterwards, one run of so many minutes for the best of each kind")
     add("--parameters", type=int, help="the count that all contestants are brought to")
+    add("--window", type=int, help="bytes in a window of stateless models; an update has as many bytes as before")
     add("--only", help="names of contestants, such as sha_rnn,lstm_lm: leave the others out")
     add("--jobs", type=int, help="trainings side by side, one thread each (default: the preset's)")
     return made
@@ -52,7 +53,10 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def preset_of(args: argparse.Namespace) -> Preset:
     """The preset that the options ask for. Raises UsageError."""
-    names = ("minutes", "updates", "trial_minutes", "trials", "seeds", "parameters", "jobs", "long_minutes")
+    names = (
+        *("minutes", "updates", "trial_minutes", "trials", "seeds", "parameters", "jobs", "long_minutes"),
+        "window",
+    )
     return choose(args.preset, **{name: getattr(args, name) for name in names})
 
 

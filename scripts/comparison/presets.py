@@ -239,6 +239,7 @@ def choose(
     parameters: Optional[int] = None,
     jobs: Optional[int] = None,
     long_minutes: Optional[float] = None,
+    window: Optional[int] = None,
 ) -> Preset:
     """The preset of that name, with what the command line sets otherwise. Raises UsageError naming the option."""
     if name not in PRESETS:
@@ -254,6 +255,7 @@ def choose(
         ("--long-minutes", long_minutes),
         ("--jobs", jobs),
         ("--parameters", parameters),
+        ("--window", window),
     ):
         if value is not None and not value > 0:
             raise UsageError(f"{option} must be above 0, but it is {value:g}")
@@ -276,6 +278,12 @@ def choose(
         preset = replace(preset, parameters=parameters)
     if jobs is not None:
         preset = replace(preset, jobs=jobs)
+    if window is not None:
+        if preset.lanes * preset.chunk % window:
+            raise UsageError(
+                f"--window {window} does not divide the {preset.lanes * preset.chunk:,} bytes of an update"
+            )
+        preset = replace(preset, window=window)
     if long_minutes is not None:
         preset = replace(preset, long=Budget(minutes=long_minutes))
     return preset

@@ -22,7 +22,14 @@ def test_options_replace_what_the_preset_says():
 def test_only_seeds_and_long_runs_may_be_added_to_a_comparison():
     one = choose("cpu").identity()
     assert choose("cpu", seeds="7", long_minutes=3).identity() == one
-    for other in ({"minutes": 7}, {"updates": 7}, {"parameters": 7}, {"jobs": 7}, {"trial_minutes": 7}):
+    for other in (
+        {"minutes": 7},
+        {"updates": 7},
+        {"parameters": 7},
+        {"jobs": 7},
+        {"trial_minutes": 7},
+        {"window": 128},
+    ):
         assert choose("cpu", **other).identity() != one
 
 
@@ -36,6 +43,7 @@ def test_only_seeds_and_long_runs_may_be_added_to_a_comparison():
         ("cpu", {"updates": -3}, "--updates must be above 0, but it is -3"),
         ("cpu", {"trials": 6}, "--trials 6 is more than the 5"),
         ("cpu", {"jobs": 0}, "--jobs must be above 0"),
+        ("cpu", {"window": 100}, "--window 100 does not divide the 1,024 bytes of an update"),
         ("cpu", {"seeds": "one"}, "--seeds takes whole numbers such as 1,2,3, not 'one'"),
         ("cpu", {"seeds": "0"}, "--seeds must be at least 1"),
     ],
