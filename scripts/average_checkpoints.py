@@ -16,11 +16,14 @@ from typing import Dict, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import fairseq_sharnn  # noqa: F401  (safe, checked loading, whole-file writing; first, for it says if torch is missing)
+
+# isort: split
+
 import torch
 from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 
-import fairseq_sharnn  # noqa: F401  (safe, checked loading and whole-file writing)
 from fairseq_sharnn.errors import UsageError
 
 

@@ -17,10 +17,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Dict
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import fairseq_sharnn  # noqa: F401  (before torch: it says in one line where that is missing)
+
+# isort: split
+
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.optim.lamb import LambMinTrust

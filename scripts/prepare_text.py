@@ -16,6 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import fairseq_sharnn  # noqa: F401  (before torch: it says in one line where that is missing)
+
+# isort: split
+
 from tqdm import tqdm
 
 from fairseq_sharnn.data.text import prepare

@@ -18,12 +18,15 @@ from typing import Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import fairseq_sharnn  # noqa: F401  (first: it says in one line where torch is missing)
+
+# isort: split
+
 from study.analysis import results_of
 from study.plan import Folder, Plan
 from study.schedule import run_all
 from study.texts import cut_text, cuts_of, read_text, tokenize
 
-import fairseq_sharnn  # noqa: F401
 from fairseq_sharnn.errors import UsageError
 
 

@@ -7,6 +7,8 @@ import hashlib
 import os
 import re
 import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -618,6 +620,17 @@ def test_one_clear_line_and_nothing_changed(case, world, table):
     if not os.environ.get("WRITE_DOCS"):
         row = f"| {case.what} | `{table[case.what]}` |"
         assert row in DOCS.read_text().splitlines(), f"docs/bad-input.md lacks: {row}"
+
+
+@pytest.mark.parametrize("script", sorted(ROOT.glob("scripts/*.py")), ids=lambda path: path.stem)
+def test_a_script_outside_of_its_environment_says_so_in_one_line(script):
+    bare = [sys.executable, "-S", str(script), "--help"]  # -S: without the packages of this environment
+    ended = subprocess.run(bare, capture_output=True, text=True, timeout=60, env={"PATH": os.environ["PATH"]})
+    if script.stem == "prepare_corpus":  # any Python will do
+        assert ended.returncode == 0 and "usage" in ended.stdout
+    else:
+        assert ended.returncode == 1 and ended.stdout == ""
+        assert re.fullmatch(r"error: \S+ has no torch: [^\n]*source \.venv/bin/activate\)\n", ended.stderr)
 
 
 def test_the_table_has_a_row_for_every_case():
