@@ -15,7 +15,7 @@ from typing import Any, Dict, List
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from comparison import command_line
-from comparison.ablations import BASE, context_lengths, measure_context, variants
+from comparison.ablations import BASE, context_lengths, measure_context, one_schedule, variants
 from comparison.experiment import Experiment
 from comparison.presets import Preset
 from comparison.progress import Steps
@@ -49,7 +49,8 @@ def trust_ratios(experiment: Experiment) -> Dict[str, List[Dict]]:
 def about(experiment: Experiment) -> Dict[str, Any]:
     """What the report says beside the figures."""
     preset = experiment.preset
-    grids = {name: "; ".join(map(str, preset.trials_of(name))) for name in ("lamb", "adam")}
+    trials = {name: one_schedule(preset, name) for name in ("sha_rnn", "lamb", "adam")}
+    grids = {name: "; ".join(map(str, tried)) for name, tried in trials.items()}
     return {
         "title": f"SHA-RNN, one factor at a time: preset {preset.name}",
         "budget_line": command_line.describe_budget(preset),
@@ -62,11 +63,12 @@ def about(experiment: Experiment) -> Dict[str, Any]:
             f"{command_line.IDLE_MEMORY / 2**20:,.0f} MiB. Evaluation counts the time of scoring."
         ),
         "tuning_line": (
-            f"{preset.trials} trials of {preset.trial} for the base and for each optimizer, seed 1; the best by validation "
-            "was chosen. All other variants train with the base's choice. Other rates than LAMB's with a floor have plain "
+            f"{len(trials['sha_rnn'])} trials of {preset.trial} for the base and for each optimizer, over rates and "
+            "warm-up, seed 1; the best by validation was chosen. The schedule is the same for all, and all other variants "
+            "train with the base's choice. Other rates than LAMB's with a floor have plain "
             f"LAMB ({grids['lamb']}) and Adam ({grids['adam']}). All have the same clipping (0.25), weight decay (1.2e-6), "
             "betas and epsilon; fairseq's Adam corrects its moments for their start at zero, which LAMB does not. "
-            "Plain LAMB was tried at more rates, and not with another warm-up or schedule."
+            "Plain LAMB was tried at more rates, and not with another warm-up."
         ),
         "notes": [
             "At an equal training time a variant that is faster reads more: the column of bytes read says how much. With "

@@ -32,7 +32,7 @@ def about(experiment: Experiment) -> Dict[str, Any]:
     allowed = "–" if allowance is None else f"{allowance.seconds:.1f} s ({experiment.by_name(allowance.name).title})"
     return {
         "title": f"SHA-RNN side by side with fairseq's Transformers: preset {preset.name}",
-        "budget_line": command_line.describe_budget(preset),
+        "budget_line": command_line.describe_budget(preset, f", stateless models windows of {preset.window}"),
         "evaluation_line": (
             f"Test: SHA-RNN streaming ({preset.eval_lanes} lanes, each warmed on {preset.context:,} bytes, chunks of "
             f"{preset.eval_chunk}); the others in plain blocks of {preset.window}, and in windows (of {preset.window}; "
@@ -86,7 +86,11 @@ def guess(preset: Preset, contestants: int, splits: Dict) -> Steps:
 
 
 def main() -> None:
-    args = command_line.parser(__doc__).parse_args()
+    options = command_line.parser(__doc__)
+    options.add_argument(
+        "--window", type=int, help="bytes in a window of stateless models; an update has as many bytes as before"
+    )
+    args = options.parse_args()
     stage = ("generating", guess, Experiment.measure_generation)
     command_line.run("compare_transformer.py", args, contestants, stage, about)
 

@@ -1,12 +1,12 @@
 """The paper's claims, one factor at a time: variants of the single-headed SHA-RNN, and one of them under other contexts."""
 
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 from comparison.contestants import LAMB, Contestant, sha_rnn
 from comparison.evaluation import evaluate
 from comparison.experiment import Experiment
 from comparison.folder import write_json
-from comparison.presets import Preset
+from comparison.presets import Preset, Trial
 from comparison.training import Run
 
 BASE = "base"
@@ -24,6 +24,15 @@ def widths(preset: Preset) -> int:
     return max(8, round((preset.parameters / (12 * preset.layers["sha_rnn"] + 3)) ** 0.5 / 8) * 8)
 
 
+def one_schedule(preset: Preset, grid: str) -> Tuple[Trial, ...]:
+    """The trials of a grid over rates and warm-up, four at most: the schedule is no factor here, and the same for all.
+
+    (A trial is too short to see what a falling rate gains by the end of a run, and noisy enough to prefer a constant one.)
+    """
+    first, *others = preset.trials_of(grid)
+    return (first, *(trial for trial in others if trial.schedule == first.schedule))[:4]
+
+
 def variants(preset: Preset) -> List[Contestant]:
     """The base first; every other differs from it in what its title names. Sizes are not brought to one count."""
     width = widths(preset)
@@ -33,12 +42,12 @@ def variants(preset: Preset) -> List[Contestant]:
         sizes = ("--decoder-embed-dim", str(width), "--boom-dim", str(4 * width))
         if name != BASE and "optimizer" not in changes:
             changes = {"tuned_as": BASE, "trials": (), **changes}
-        made = {"width": (), "inner": None, **changes}
+        made = {"width": (), "inner": None, "trials": one_schedule(preset, "sha_rnn"), **changes}
         return sha_rnn(name, title, preset, *sizes, *arguments, **made)
 
     def lamb(min_trust: str, grid: str) -> dict:
         optimizer = (*LAMB, "--min-trust", min_trust)
-        return {"optimizer": optimizer, "trials": preset.trials_of(grid), "trust_log": True}
+        return {"optimizer": optimizer, "trials": one_schedule(preset, grid), "trust_log": True}
 
     return [
         variant(BASE, "base: one head, second-to-last layer", trust_log=True),
@@ -50,7 +59,7 @@ def variants(preset: Preset) -> List[Contestant]:
         variant("four_heads", "four heads, second-to-last layer", "--attention-heads", "4"),
         variant("min_trust_0.1", "LAMB, minimum trust 0.1", **lamb("0.1", "sha_rnn")),
         variant("lamb", "plain LAMB (minimum trust 0)", **lamb("0", "lamb")),
-        variant("adam", "Adam", optimizer=_ADAM, trials=preset.trials_of("adam")),
+        variant("adam", "Adam", optimizer=_ADAM, trials=one_schedule(preset, "adam")),
         variant("plain_vectors", "plain static vectors", "--static-vectors", "plain"),
         # Boom has a C++ kernel and the full layer none: the two are compared without any
         variant("boom_in_torch", "base without the C++ kernels (Boom)", environment=_NO_KERNELS),

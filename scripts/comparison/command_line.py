@@ -45,7 +45,6 @@ def parser(description: str) -> argparse.ArgumentParser:
     add("--seeds", help="such as 1,2,3; more can be added later")
     add("--long-minutes", type=float, help="afterwards, one run of so many minutes for the best of each kind")
     add("--parameters", type=int, help="the count that all contestants are brought to")
-    add("--window", type=int, help="bytes in a window of stateless models; an update has as many bytes as before")
     add("--only", help="names of contestants, such as sha_rnn,lstm_lm: leave the others out")
     add("--jobs", type=int, help="trainings side by side, one thread each (default: the preset's)")
     return made
@@ -53,11 +52,8 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def preset_of(args: argparse.Namespace) -> Preset:
     """The preset that the options ask for. Raises UsageError."""
-    names = (
-        *("minutes", "updates", "trial_minutes", "trials", "seeds", "parameters", "jobs", "long_minutes"),
-        "window",
-    )
-    return choose(args.preset, **{name: getattr(args, name) for name in names})
+    own = {"data", "out", "preset", "only"}
+    return choose(args.preset, **{name: value for name, value in vars(args).items() if name not in own})
 
 
 def only(contestants: Sequence[Contestant], names: Optional[str]) -> List[Contestant]:
@@ -103,7 +99,7 @@ def run(
     out = Path(args.out)
     identity = {
         "script": script,
-        "preset": preset.identity(),
+        "preset": preset.identity(windows=not all(contestant.streaming for contestant in everyone)),
         "data": splits,
         "contestants": {contestant.name: contestant.identity() for contestant in everyone},
     }
@@ -175,8 +171,8 @@ def _interrupt(*unused) -> None:
     raise KeyboardInterrupt
 
 
-def describe_budget(preset: Preset) -> str:
-    """The budget in words, for the report."""
+def describe_budget(preset: Preset, others: str = "") -> str:
+    """The budget in words, for the report. others: what contestants beside SHA-RNN read in an update."""
     per_update = preset.lanes * preset.chunk
     if preset.budget.updates is not None:
         what = f"{preset.budget} of {per_update:,} bytes each, the same bytes for all"
@@ -189,8 +185,8 @@ def describe_budget(preset: Preset) -> str:
         )
     return (
         f"{what}; {preset.slices} slices that alternate between all runs, each ending with a validation; {side}. Every "
-        f"update reads about {per_update:,} bytes: SHA-RNN {preset.lanes} lanes of {preset.chunk}{_fewer_lanes(preset)}, "
-        f"stateless models windows of {preset.window}. The checkpoint with the best validation is tested."
+        f"update reads about {per_update:,} bytes: SHA-RNN {preset.lanes} lanes of {preset.chunk}{_fewer_lanes(preset)}"
+        f"{others}. The checkpoint with the best validation is tested."
     )
 
 

@@ -126,9 +126,13 @@ class Preset:
         """Whether anything is budgeted in minutes."""
         return self.budget.seconds is not None or self.trial.seconds is not None
 
-    def identity(self) -> Dict:
-        """What must be equal for an output folder to be continued: all but what only adds runs to it."""
-        return {name: value for name, value in asdict(self).items() if name not in ("seeds", "long")}
+    def identity(self, windows: bool = True) -> Dict:
+        """What must be equal for an output folder to be continued: all but what only adds runs to it.
+
+        windows: whether the windows of stateless models count, as they do where one takes part.
+        """
+        adds = {"seeds", "long"} if windows else {"seeds", "long", "window"}
+        return {name: value for name, value in asdict(self).items() if name not in adds}
 
 
 SMALL_LAYERS = {"sha_rnn": 4, "deep": 6, "wide": 2, "gpt": 4, "lstm": 2}

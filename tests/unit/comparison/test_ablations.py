@@ -43,7 +43,10 @@ def test_no_context_length_is_dropped_but_beyond_the_test_split():
 
 
 def test_optimizers_are_tuned_alike():
-    assert {len(item.trials) for item in FOUND if item.tuned_as is None} == {PRESET.trials}
+    tuned = [item.trials for item in FOUND if item.tuned_as is None]
+    assert {len(trials) for trials in tuned} == {4} and {trial.schedule for trials in tuned for trial in trials} == {
+        "linear"
+    }
     assert {item.name for item in FOUND if item.tuned_as is None} == {BASE, "min_trust_0.1", "lamb", "adam"}
 
 

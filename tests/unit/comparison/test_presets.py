@@ -31,6 +31,8 @@ def test_only_seeds_and_long_runs_may_be_added_to_a_comparison():
         {"window": 128},
     ):
         assert choose("cpu", **other).identity() != one
+    alone = choose("cpu").identity(windows=False)  # where no stateless model takes part
+    assert choose("cpu", window=128).identity(windows=False) == alone != one
 
 
 @pytest.mark.parametrize(
