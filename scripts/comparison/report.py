@@ -2,15 +2,12 @@
 
 from typing import Any, Dict, List, Optional, Sequence
 
-_VALID = "SHA-RNN streaming, the others in plain blocks"
-
 PLOTS = {
-    "valid-minutes": f"Validation ({_VALID}) against training time, mean over seeds",
-    "valid-bytes": f"Validation ({_VALID}) against bytes read, mean over seeds",
-    "long-valid-minutes": f"The longer runs: validation ({_VALID}) against training time",
-    "long-valid-bytes": f"The longer runs: validation ({_VALID}) against bytes read",
-    "quality-eval-speed": "Quality against evaluation speed (SHA-RNN streaming; others in plain blocks, and joined to "
-    "that, in windows)",
+    "valid-minutes": "Validation against training time, mean over seeds",
+    "valid-bytes": "Validation against bytes read, mean over seeds",
+    "long-valid-minutes": "The longer runs: validation against training time",
+    "long-valid-bytes": "The longer runs: validation against bytes read",
+    "quality-eval-speed": "Quality against evaluation speed (two points joined: in plain blocks, and in windows)",
     "quality-generation-speed": "Quality against generation speed",
     "trust-ratios": "Trust ratios of every tensor over training (the published floor is 0.25)",
     "context-length": "One trained model, evaluated with other context lengths",

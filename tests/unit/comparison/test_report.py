@@ -176,7 +176,7 @@ def test_the_report_has_every_figure():
         "Learning rates, shares of warm-up and schedules are those of the short trials (1 minute)",
         "- trained at: commit abc (machine 12)",
         "| SHA-RNN | 3 minutes | 1.5000 | streaming 1.5000 | 3.00 | 3.0 |",
-        "![Validation (SHA-RNN streaming, the others in plain blocks) against training time, mean over seeds](plots/v",
+        "![Validation against training time, mean over seeds](plots/v",
         "    fairseq-train wide",
         "    fairseq-eval-lm window-64",
     ):
