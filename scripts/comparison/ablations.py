@@ -2,7 +2,7 @@
 
 from typing import Dict, List, Tuple
 
-from comparison.contestants import LAMB, Contestant, sha_rnn
+from comparison.contestants import ADAM_AS_LAMB, LAMB, Contestant, sha_rnn
 from comparison.evaluation import evaluate
 from comparison.experiment import Experiment
 from comparison.folder import write_json
@@ -10,11 +10,6 @@ from comparison.presets import Preset, Trial
 from comparison.training import Run
 
 BASE = "base"
-# LAMB's betas, epsilon, weight decay and clipping: the trust ratio (and Adam's correction of its moments) is what changes.
-_ADAM = (
-    *("--optimizer", "adam", "--adam-betas", "(0.9, 0.999)", "--adam-eps", "1e-6"),
-    *("--weight-decay", "1.2e-6", "--clip-norm", "0.25"),
-)
 _NO_KERNELS = (("FAIRSEQ_SHARNN_KERNELS", "0"),)
 
 
@@ -42,8 +37,8 @@ def variants(preset: Preset) -> List[Contestant]:
         sizes = ("--decoder-embed-dim", str(width), "--boom-dim", str(4 * width))
         if name != BASE and "optimizer" not in changes:
             changes = {"tuned_as": BASE, "trials": (), **changes}
-        made = {"width": (), "inner": None, "trials": one_schedule(preset, "sha_rnn"), **changes}
-        return sha_rnn(name, title, preset, *sizes, *arguments, **made)
+        common = {"width": (), "inner": None, "optimizer": LAMB, "trials": one_schedule(preset, "sha_rnn")}
+        return sha_rnn(name, title, preset, *sizes, *arguments, **{**common, **changes})
 
     def lamb(min_trust: str, grid: str) -> dict:
         optimizer = (*LAMB, "--min-trust", min_trust)
@@ -59,7 +54,7 @@ def variants(preset: Preset) -> List[Contestant]:
         variant("four_heads", "four heads, second-to-last layer", "--attention-heads", "4"),
         variant("min_trust_0.1", "LAMB, minimum trust 0.1", **lamb("0.1", "sha_rnn")),
         variant("lamb", "plain LAMB (minimum trust 0)", **lamb("0", "lamb")),
-        variant("adam", "Adam", optimizer=_ADAM, trials=one_schedule(preset, "adam")),
+        variant("adam", "Adam", optimizer=ADAM_AS_LAMB, trials=one_schedule(preset, "adam")),
         variant("plain_vectors", "plain static vectors", "--static-vectors", "plain"),
         # Boom has a C++ kernel and the full layer none: the two are compared without any
         variant("boom_in_torch", "base without the C++ kernels (Boom)", environment=_NO_KERNELS),

@@ -99,7 +99,7 @@ def run(
     out = Path(args.out)
     identity = {
         "script": script,
-        "preset": preset.identity(windows=not all(contestant.streaming for contestant in everyone)),
+        "preset": preset.identity(comparison=not all(contestant.streaming for contestant in everyone)),
         "data": splits,
         "contestants": {contestant.name: contestant.identity() for contestant in everyone},
     }

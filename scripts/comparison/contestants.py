@@ -6,12 +6,21 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from comparison.presets import Preset, Trial
 
-# The optimizer of each family, as its users set it: the paper's for SHA-RNN, Adam with decoupled decay for the others.
+# SHA-RNN's optimizers: the paper's, and Adam with the same betas, epsilon, weight decay and clipping, so that the trust
+# ratio (and Adam's correction of its moments) is what changes. The values are those of `Preset.optimizer`.
 LAMB = ("--optimizer", "lamb_min_trust", "--clip-norm", "0.25")
+ADAM_AS_LAMB = (
+    *("--optimizer", "adam", "--adam-betas", "(0.9, 0.999)", "--adam-eps", "1e-6"),
+    *("--weight-decay", "1.2e-6", "--clip-norm", "0.25"),
+)
+OPTIMIZERS = {"lamb_min_trust": LAMB, "adam": ADAM_AS_LAMB}
 
 
 def adam(preset: Preset) -> Tuple[str, ...]:
-    """fairseq's Adam. Under --amp fairseq divides gradients by the loss scale twice: a smaller epsilon does not notice."""
+    """Adam with decoupled decay, as users of Transformers set it.
+
+    Under --amp fairseq divides gradients by the loss scale twice: a smaller epsilon does not notice.
+    """
     epsilon = "1e-12" if "--amp" in preset.device else "1e-8"
     return (
         *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--adam-eps", epsilon),
@@ -64,8 +73,8 @@ def sha_rnn(name: str, title: str, preset: Preset, *arguments: str, **changes) -
         "arguments": (*common, *arguments),
         "width": ("--decoder-embed-dim",),
         "inner": "--boom-dim",
-        "optimizer": LAMB,
-        "trials": preset.trials_of("sha_rnn"),
+        "optimizer": OPTIMIZERS[preset.optimizer],
+        "trials": preset.trials_of("adam" if preset.optimizer == "adam" else "sha_rnn"),
     }
     return Contestant(name, title, **{**values, **changes})
 

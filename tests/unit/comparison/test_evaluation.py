@@ -9,7 +9,7 @@ from comparison.presets import choose
 
 from fairseq_sharnn.data.byte_dictionary import ByteDictionary
 
-PRESET = choose("cpu")
+PRESET = choose("cpu", window=256)
 
 
 @pytest.mark.parametrize(

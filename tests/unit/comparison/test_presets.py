@@ -29,10 +29,11 @@ def test_only_seeds_and_long_runs_may_be_added_to_a_comparison():
         {"jobs": 7},
         {"trial_minutes": 7},
         {"window": 128},
+        {"optimizer": "lamb_min_trust"},
     ):
         assert choose("cpu", **other).identity() != one
-    alone = choose("cpu").identity(windows=False)  # where no stateless model takes part
-    assert choose("cpu", window=128).identity(windows=False) == alone != one
+    alone = choose("cpu").identity(comparison=False)
+    assert choose("cpu", window=128, optimizer="lamb_min_trust").identity(comparison=False) == alone != one
 
 
 @pytest.mark.parametrize(
