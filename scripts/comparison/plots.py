@@ -188,7 +188,7 @@ def _context(out: Path, context: Dict, idle: int) -> List[str]:
     other.set_ylabel("times that of the shortest context")
     handles = [*axes.get_legend_handles_labels()[0], *other.get_legend_handles_labels()[0]]
     labels = [*axes.get_legend_handles_labels()[1], *other.get_legend_handles_labels()[1]]
-    axes.legend(handles, labels, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", fontsize=8, ncols=2)
     return _save(figure, out, "context-length")
 
 
