@@ -4,15 +4,6 @@
 """
 
 import importlib.util
-import sys
-
-from fairseq_sharnn.errors import UsageError
-
-if importlib.util.find_spec("torch") is None:  # most often a script that was started outside of its environment
-    raise UsageError(
-        f"{sys.executable} has no torch: use the Python that fairseq_sharnn was installed with (scripts/setup.sh makes "
-        "one: source .venv/bin/activate)"
-    )
 
 if importlib.util.find_spec("fairseq") is not None:
     from fairseq_sharnn import compat

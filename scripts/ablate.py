@@ -5,7 +5,8 @@
 
 Number and place of heads, minimum-trust LAMB against LAMB and Adam (with the trust ratios of each tensor plotted),
 over-parameterised against plain static vectors, Boom against a full feed-forward layer, dropout, and one trained model under
-context lengths from 256 bytes to 64 k. Runner, output and options as compare_transformer.py's.
+context lengths from 256 bytes to 64 k. Runner, output and options as compare_transformer.py's, but for --window and
+--optimizer.
 """
 
 import sys
@@ -86,7 +87,7 @@ def about(experiment: Experiment) -> Dict[str, Any]:
 
 def main() -> None:
     args = command_line.parser(__doc__).parse_args()
-    command_line.run("ablate.py", args, variants, ("context", guess, context_of_base), about)
+    command_line.run("ablate.py", args, variants, ("context", guess, context_of_base), about, without=("window",))
 
 
 if __name__ == "__main__":

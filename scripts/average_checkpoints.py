@@ -16,7 +16,7 @@ from typing import Dict, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import fairseq_sharnn  # noqa: F401  (safe, checked loading, whole-file writing; first, for it says if torch is missing)
+import fairseq_sharnn.environment  # noqa: F401  (and with the package safe, checked loading and whole-file writing)
 
 # isort: split
 

@@ -19,7 +19,7 @@ from typing import Dict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import fairseq_sharnn  # noqa: F401  (before torch: it says in one line where that is missing)
+import fairseq_sharnn.environment  # noqa: F401
 
 # isort: split
 

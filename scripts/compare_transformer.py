@@ -17,15 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from comparison import command_line
 from comparison.contestants import OPTIMIZERS, contestants, missing
 from comparison.experiment import Experiment
-from comparison.presets import Preset
+from comparison.presets import PRESETS, Preset
 from comparison.progress import Steps
 
-# What went before the trials of the preset `cpu` were fixed.
-_PILOTS = (
-    "of one to three minutes about 40 of SHA-RNN in its three forms and 7 of a Transformer; its windows were chosen among "
-    "64, 128 and 256 by five trials and a run of 6 minutes of the 2-layer Transformer for each, SHA-RNN's optimizer by the "
-    "four trials and the run for each that scripts/ablate.py makes; bytes in an update and SHA-RNN's chunk were not tuned"
-)
 _OPTIMIZER = {
     "lamb_min_trust": "minimum-trust LAMB, clipped at 0.25;",
     "adam": "Adam, betas 0.9 and 0.999, epsilon 1e-6, weight decay 1.2e-6, clipped at 0.25;",
@@ -43,11 +37,11 @@ def about(experiment: Experiment) -> Dict[str, Any]:
         "budget_line": command_line.describe_budget(preset, f", stateless models windows of {preset.window}"),
         "evaluation_line": (
             f"Test: SHA-RNN streaming ({preset.eval_lanes} lanes, each warmed on {preset.context:,} bytes, chunks of "
-            f"{preset.eval_chunk}); the others in plain blocks of {preset.window}, and in windows (of {preset.window}; "
-            f"the LSTM's of {preset.context}) whose first w bytes are context (`--context-window w`), w the largest whose "
-            f"measured time is within that of the best SHA-RNN by validation, {allowed}. Which one counts was fixed "
-            "beforehand: the windows where any fit, else the blocks. The best of each kind is chosen by validation, which "
-            "is streaming for SHA-RNN and plain blocks for the others: between kinds, compare the tests."
+            f"{preset.eval_chunk}); the others, no fewer bytes at once, in plain blocks of {preset.window}, and in windows "
+            f"(of {preset.window}; the LSTM's of {preset.context}) whose first w bytes are context (`--context-window w`), "
+            f"w the largest whose measured time is within that of the best SHA-RNN by validation, {allowed}. Which one "
+            "counts was fixed beforehand: the windows where any fit, else the blocks. The best of each kind is chosen by "
+            "validation, which is streaming for SHA-RNN and plain blocks for the others: between kinds, compare the tests."
         ),
         "speed_line": (
             f"Peak memory is that of the whole process; Python with fairseq alone holds {idle:,.0f} MiB. CPU/wall: seconds "
@@ -61,9 +55,8 @@ def about(experiment: Experiment) -> Dict[str, Any]:
         ),
         "tuning_line": (
             f"{preset.trials} trials of {preset.trial} for each contestant, seed 1; the best by validation was chosen. "
-            f"Pilot runs on the preset cpu, before its trials were fixed: {_PILOTS}. "
-            f"SHA-RNN: {_OPTIMIZER[preset.optimizer]} the others: Adam, betas 0.9 and 0.98, decoupled weight decay 0.01, "
-            "clipped at 1.0. A linear schedule falls to a twentieth of its lr by the end of the run."
+            f"{_before(preset)}SHA-RNN: {_OPTIMIZER[preset.optimizer]} the others: Adam, betas 0.9 and 0.98, decoupled "
+            "weight decay 0.01, clipped at 1.0. A linear schedule falls to a twentieth of its lr by the end of the run."
         ),
         "notes": [
             "Parameters are counted in training, shared ones once: all within 3 % of "
@@ -76,6 +69,24 @@ def about(experiment: Experiment) -> Dict[str, Any]:
             *[f"{name} is missing: {reason}." for name, reason in missing().items()],
         ],
     }
+
+
+def _before(preset: Preset) -> str:
+    """What was tried before the trials of the preset `cpu` were fixed, and what of it was chosen."""
+    if preset.name != "cpu":
+        return ""
+    pilots = (
+        "Before that there were pilot runs of one to three minutes: about 40 of SHA-RNN in its three forms, 7 of a "
+        "Transformer, none of the LSTM. "
+    )
+    default = PRESETS["cpu"]
+    if (preset.window, preset.optimizer) != (default.window, default.optimizer):
+        return f"{pilots}Bytes in an update and the windows' length were not tuned, for any. "
+    return (
+        f"{pilots}Windows of 64 were chosen among 64, 128 and 256, by 5 trials and a run of 6 minutes of the 2-layer "
+        "Transformer for each; SHA-RNN's optimizer by scripts/ablate.py, 4 trials and a run of 3 minutes for each of four. "
+        "Bytes in an update were not tuned, nor SHA-RNN's chunk. "
+    )
 
 
 def _paper(preset: Preset) -> List[str]:

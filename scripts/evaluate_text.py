@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import fairseq_sharnn  # noqa: F401
+import fairseq_sharnn.environment  # noqa: F401
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.evaluation.scoring import Scored
 

@@ -18,7 +18,7 @@ from typing import Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import fairseq_sharnn  # noqa: F401  (first: it says in one line where torch is missing)
+import fairseq_sharnn.environment  # noqa: F401
 
 # isort: split
 

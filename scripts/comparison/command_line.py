@@ -79,10 +79,12 @@ def run(
     contestants_of: Callable[[Preset], Sequence[Contestant]],
     stage: Stage,
     about: Callable[[Experiment], Dict[str, Any]],
+    without: Sequence[str] = (),
 ) -> None:
     """Do a whole comparison in args.out, and write its report after every stage.
 
-    stage: what the script does besides. about: what its report says beside the figures. Raises UsageError; on Ctrl-C every
+    stage: what the script does besides. about: what its report says beside the figures. without: settings of a preset that
+    have no part in this script. Raises UsageError; on Ctrl-C every
     process is ended and what is done stays.
     """
     begun = time.time()
@@ -99,7 +101,7 @@ def run(
     out = Path(args.out)
     identity = {
         "script": script,
-        "preset": preset.identity(comparison=not all(contestant.streaming for contestant in everyone)),
+        "preset": {name: value for name, value in preset.identity().items() if name not in without},
         "data": splits,
         "contestants": {contestant.name: contestant.identity() for contestant in everyone},
     }

@@ -55,7 +55,12 @@ def streaming_options(preset: Preset) -> List[str]:
 
 def block_options(preset: Preset) -> List[str]:
     """Stateless models: blocks of the training length, one after the other."""
-    return ["--tokens-per-sample", str(preset.window), "--batch-size", str(preset.eval_lanes)]
+    return ["--tokens-per-sample", str(preset.window), "--batch-size", str(windows_at_once(preset, preset.window))]
+
+
+def windows_at_once(preset: Preset, window: int) -> int:
+    """Windows in a batch: as many bytes as SHA-RNN's lanes have, and no fewer windows than lanes."""
+    return preset.eval_lanes * max(1, preset.eval_chunk // window)
 
 
 def window_length(preset: Preset, contestant: Contestant) -> int:
@@ -66,7 +71,7 @@ def window_length(preset: Preset, contestant: Contestant) -> int:
 def window_options(preset: Preset, window: int, context: int) -> List[str]:
     """Stateless models: overlapping windows, the first `context` bytes of each (but the first) unscored."""
     return [
-        *("--tokens-per-sample", str(window), "--batch-size", str(preset.eval_lanes)),
+        *("--tokens-per-sample", str(window), "--batch-size", str(windows_at_once(preset, window))),
         *("--context-window", str(context)),
     ]
 

@@ -85,10 +85,10 @@ class Preset:
     parameters: the count all contestants are brought to. budget, trial: of a run and of a tuning trial. trials: their
     number, for each contestant alike, out of TRIALS under `tuning`. slices: parts a run is cut into, one validation after
     each. lanes, chunk, context: SHA-RNN's B, T and C in training; lanes_full: B with a head in every layer, if other.
-    optimizer: SHA-RNN's, beside other models. window: bytes in a stateless model's training window. An update reads
-    lanes · chunk bytes. eval_chunk: SHA-RNN's T in evaluation. generated: bytes sampled to time generation, three times;
-    half a window, or a multiple of it, so that a Transformer slides as often in each. layers: by shape. jobs: trainings
-    side by side; timed_jobs: evaluations and generations, 1 wherever their times mean something.
+    optimizer: SHA-RNN's where it is compared with other models. window: bytes in a stateless model's training window. An
+    update reads lanes · chunk bytes. eval_chunk: SHA-RNN's T in evaluation. generated: bytes sampled to time generation,
+    three times; half a window, or a multiple of it, so that a Transformer slides as often in each. layers: by shape.
+    jobs: trainings side by side; timed_jobs: evaluations and generations, 1 wherever their times mean something.
     """
 
     name: str
@@ -127,13 +127,10 @@ class Preset:
         """Whether anything is budgeted in minutes."""
         return self.budget.seconds is not None or self.trial.seconds is not None
 
-    def identity(self, comparison: bool = True) -> Dict:
-        """What must be equal for an output folder to be continued: all but what only adds runs to it.
-
-        comparison: whether other models take part, and so the optimizer that is set for SHA-RNN and the others' windows.
-        """
-        adds = ("seeds", "long") if comparison else ("seeds", "long", "optimizer", "window")
-        return {name: value for name, value in asdict(self).items() if name not in adds}
+    def identity(self) -> Dict:
+        """What must be equal for an output folder to be continued: all but what only adds runs to it, and the optimizer,
+        which is in the identity of each contestant."""
+        return {name: value for name, value in asdict(self).items() if name not in ("seeds", "long", "optimizer")}
 
 
 SMALL_LAYERS = {"sha_rnn": 4, "deep": 6, "wide": 2, "gpt": 4, "lstm": 2}
@@ -187,7 +184,7 @@ PRESETS = {
             dropout=0.0,
             device=("--cpu",),
             jobs=2,
-            optimizer="adam",  # ahead of LAMB in ablate.py's minutes
+            optimizer="adam",  # ahead of LAMB in runs of minutes: examples/comparison/ablations
         ),
         Preset(
             name="gpu",

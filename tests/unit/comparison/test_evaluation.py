@@ -21,6 +21,12 @@ def test_the_context_that_a_time_affords(blocks, allowed, context):
     assert largest_context(256, blocks, allowed) == context
 
 
+@pytest.mark.parametrize("window, number", [(64, 16), (128, 8), (256, 8), (1024, 8)])
+def test_a_batch_of_windows_has_no_fewer_bytes_than_sha_rnns_lanes(window, number):
+    assert (PRESET.eval_lanes, PRESET.eval_chunk) == (8, 128)
+    assert evaluation.windows_at_once(PRESET, window) == number
+
+
 def measured(monkeypatch, tmp_path, seconds_of_context, family="transformer", reference="sha_rnn", allowed=10.0):
     """Run fit_context with evaluations that take `seconds_of_context(context)`."""
     tried = []

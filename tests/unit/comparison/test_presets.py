@@ -29,11 +29,15 @@ def test_only_seeds_and_long_runs_may_be_added_to_a_comparison():
         {"jobs": 7},
         {"trial_minutes": 7},
         {"window": 128},
-        {"optimizer": "lamb_min_trust"},
     ):
         assert choose("cpu", **other).identity() != one
-    alone = choose("cpu").identity(comparison=False)
-    assert choose("cpu", window=128, optimizer="lamb_min_trust").identity(comparison=False) == alone != one
+
+
+def test_the_optimizer_is_in_the_identity_of_sha_rnn():
+    adam, lamb = (contestants(choose("cpu", optimizer=name)) for name in ("adam", "lamb_min_trust"))
+    changed = [one.family for one, other in zip(adam, lamb) if one.identity() != other.identity()]
+    assert changed == ["sha_rnn"] * 3
+    assert choose("cpu", optimizer="adam").identity() == choose("cpu", optimizer="lamb_min_trust").identity()
 
 
 @pytest.mark.parametrize(

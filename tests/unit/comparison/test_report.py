@@ -133,12 +133,13 @@ def test_failures_stand_beside_the_claim():
     assert "Not all ended well: Wide Transformer: seed 3: RuntimeError: no luck." in said(canned(failed=True))[0]
 
 
-def test_the_best_of_a_kind_is_chosen_by_validation_not_by_test():
+def test_the_best_of_a_kind_is_chosen_by_validation_not_by_test_and_a_better_test_is_told():
     found = canned()
     (ours, theirs), expected = found["summaries"], said(found)
     lucky = {**theirs, "name": "lucky", "title": "Lucky", "valid_bpb": spread([2.6]), "test_bpb": spread([1.0])}
     for summaries in ([ours, theirs, lucky], [lucky, ours, theirs]):
-        assert said({**found, "summaries": summaries}) == expected
+        first, *others = said({**found, "summaries": summaries})
+        assert first == f"{expected[0]} By test, Lucky is better: 1.0000." and others == expected[1:]
 
 
 def test_the_mode_that_counts_is_fixed_beforehand(tmp_path):
