@@ -84,8 +84,7 @@ def run(
     """Do a whole comparison in args.out, and write its report after every stage.
 
     stage: what the script does besides. about: what its report says beside the figures. without: settings of a preset that
-    have no part in this script. Raises UsageError; on Ctrl-C every
-    process is ended and what is done stays.
+    have no part in this script. Raises UsageError; on Ctrl-C every process is ended and what is done stays.
     """
     begun = time.time()
     logging.disable(logging.INFO)
