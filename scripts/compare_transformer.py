@@ -39,9 +39,10 @@ def about(experiment: Experiment) -> Dict[str, Any]:
             f"Test: SHA-RNN streaming ({preset.eval_lanes} lanes, each warmed on {preset.context:,} bytes, chunks of "
             f"{preset.eval_chunk}); the others, no fewer bytes at once, in plain blocks of {preset.window}, and in windows "
             f"(of {preset.window}; the LSTM's of {preset.context}) whose first w bytes are context (`--context-window w`), "
-            f"w the largest whose measured time is within that of the best SHA-RNN by validation, {allowed}. Which one "
-            "counts was fixed beforehand: the windows where any fit, else the blocks. The best of each kind is chosen by "
-            "validation, which is streaming for SHA-RNN and plain blocks for the others: between kinds, compare the tests."
+            "w the largest whose measured time is within that of the best SHA-RNN by validation (means over seeds), "
+            f"{allowed}. Which one counts was fixed beforehand: the windows where any fit, else the blocks. The best of "
+            "each kind is chosen by validation, which is streaming for SHA-RNN and plain blocks for the others: between "
+            "kinds, compare the tests."
         ),
         "speed_line": (
             f"Peak memory is that of the whole process; Python with fairseq alone holds {idle:,.0f} MiB. CPU/wall: seconds "

@@ -1,6 +1,7 @@
 """Bits per byte of the whole test split by fairseq-eval-lm, and how long it took."""
 
 from pathlib import Path
+from statistics import mean
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from comparison.contestants import Contestant
@@ -96,10 +97,16 @@ class Allowance(NamedTuple):
 
 
 def fit_context(
-    run: Run, seconds_in_blocks: float, allowance: Allowance, processes: Processes, path: Path, tries: int = 4
+    runs: Sequence[Run],
+    seconds_in_blocks: float,
+    allowance: Allowance,
+    processes: Processes,
+    path: Path,
+    tries: int = 4,
 ) -> Dict:
     """Find, by measuring, the largest context whose evaluation costs no more than is allowed; kept in `path`.
 
+    runs: those of one contestant, one for each seed. What counts is their mean, for one timing may be off by a tenth.
     Returns the context, what each try took, and the reason why one failed. One that is too slow is followed by one with
     less; the first that fits, by one with more where its speed allows that. What was found for another allowance is
     looked for again, with what has been measured.
@@ -108,20 +115,22 @@ def fit_context(
     allowed = allowance.seconds
     if known is not None and (known.get("reference"), known["allowed_seconds"]) == (allowance.name, allowed):
         return known
-    window = window_length(run.preset, run.job.contestant)
+    preset, contestant = runs[0].preset, runs[0].job.contestant
+    window = window_length(preset, contestant)
     measured, best, too_much, reason = [], 0, window, None
     context = largest_context(window, seconds_in_blocks, allowed)
     while best < context < too_much and len(measured) < tries:
-        options = window_options(run.preset, window, context)
-        record = evaluate(run, f"window-{context}", options, processes)
-        if record["reason"] is not None:
-            reason = f"window-{context}: {record['reason']}"
+        mode, options = f"window-{context}", window_options(preset, window, context)
+        records = [evaluate(run, mode, options, processes) for run in runs]
+        reason = next((f"{mode}: {record['reason']}" for record in records if record["reason"] is not None), None)
+        if reason is not None:
             break
-        measured.append({"context": context, "seconds": record["seconds"]})
+        seconds = mean(record["seconds"] for record in records)
+        measured.append({"context": context, "seconds": seconds})
         # what the blocks would have taken at the speed just seen, and a little less
-        estimate = 1.02 * record["seconds"] * (1 - context / window)
-        upwards = best == 0 and record["seconds"] <= allowed
-        if record["seconds"] <= allowed:
+        estimate = 1.02 * seconds * (1 - context / window)
+        upwards = best == 0 and seconds <= allowed
+        if seconds <= allowed:
             best = context
             context = largest_context(window, estimate, allowed) if upwards else 0
         else:

@@ -18,6 +18,9 @@ from comparison.sizes import Size, find_sizes
 from comparison.training import Job, Run
 from fairseq_sharnn.errors import UsageError
 
+# Folders of runs, and what their training is called in the line of progress.
+_TRAININGS = {"pace": "measuring speed", "trials": "tuning", "runs": "training", "long": "training longer"}
+
 
 class Experiment:
     """State of a comparison in its folder `out`; the stages of compare_transformer.py and ablate.py call its methods.
@@ -46,6 +49,8 @@ class Experiment:
         self.long_runs: List[Run] = []
         bytes_of = {split: values["bytes"] for split, values in splits.items()}
         self.progress = Progress(planned(preset, self.contestants, bytes_of, extra))
+        for stage, kind in _TRAININGS.items():
+            self.progress.found(kind, self._slices_done(stage))
 
     def by_name(self, name: str) -> Contestant:
         return next(contestant for contestant in self.contestants if contestant.name == name)
@@ -152,8 +157,10 @@ class Experiment:
     def _evaluate_windows(self, runs: Sequence[Run], kind: str) -> None:
         allowance = self.allowance()
         steps = {}
-        for run in runs if allowance is not None else ():
-            steps.setdefault(f"{run.job.contestant.name}, context that fits", self._fit(run, allowance))
+        for contestant in self.contestants if allowance is not None else ():
+            its = [run for run in runs if run.job.contestant is contestant]
+            if its:
+                steps[f"{contestant.name}, context that fits"] = self._fit(its, allowance)
         self.work(steps, kind, more=True)
         steps = {}
         for run in runs:
@@ -183,11 +190,11 @@ class Experiment:
                 ranked.append((mean(run.best_valid_bpb for run in good), contestant.name))
         return [self.by_name(name) for _, name in sorted(ranked)]
 
-    def _fit(self, run: Run, allowance: Allowance) -> Callable[[], object]:
+    def _fit(self, runs: List[Run], allowance: Allowance) -> Callable[[], object]:
         def fit() -> None:
-            blocks = read_json(run.folder / "evaluation-blocks.json")
-            seconds = blocks["seconds"] if blocks["reason"] is None else 0.0
-            fit_context(run, seconds, allowance, self.processes, self._window_path(run.job.contestant))
+            blocks = [read_json(run.folder / "evaluation-blocks.json") for run in runs]
+            seconds = [record["seconds"] for record in blocks if record["reason"] is None] or [0.0]
+            fit_context(runs, mean(seconds), allowance, self.processes, self._window_path(runs[0].job.contestant))
 
         return fit
 
@@ -212,6 +219,16 @@ class Experiment:
 
     # How stages work
 
+    def _slices_done(self, stage: str) -> int:
+        """Slices that earlier calls trained, of these contestants and seeds."""
+        names = {contestant.name for contestant in self.contestants}
+        records = [read_json(path) for path in self.out.glob(f"{stage}/*/run.json")]
+        return sum(
+            record["slices"]
+            for record in records
+            if record["contestant"] in names and (stage != "runs" or record["seed"] in self.preset.seeds)
+        )
+
     def job(self, kind: str, contestant: Contestant, trial: Trial, budget: Budget, slices: int, seed: int) -> Job:
         """A job whose schedule begins with the speed of the contestant's chosen trial, or else with its measured pace."""
         job = Job(kind, contestant, self.sizes[contestant.name], trial, budget, slices, seed)
@@ -233,9 +250,9 @@ class Experiment:
 
     def train(self, runs: Sequence[Run], kind: str) -> None:
         """Bring all runs to their end."""
+        self.progress.remain(kind, sum(run.remaining_slices for run in runs))
         tasks = []
         for run in runs:
-            self.progress.found(kind, run.job.slices - run.remaining_slices)
             tasks.append(
                 Task(
                     lambda run=run: f"{run.folder.name} {run.record['slices'] + 1}/{run.job.slices}",

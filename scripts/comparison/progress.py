@@ -87,7 +87,12 @@ class Progress:
 
     def found(self, kind: str, count: int) -> None:
         """Steps that an earlier call did."""
-        self._open[kind] = max(0, self._open[kind] - count)
+        if kind in self._open:
+            self._open[kind] = max(0, self._open[kind] - count)
+
+    def remain(self, kind: str, count: int) -> None:
+        """So many steps of that kind are left."""
+        self._open[kind] = count
 
     def closed(self, kind: str) -> None:
         """Nothing of that kind is left."""

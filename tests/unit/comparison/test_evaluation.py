@@ -27,8 +27,10 @@ def test_a_batch_of_windows_has_no_fewer_bytes_than_sha_rnns_lanes(window, numbe
     assert evaluation.windows_at_once(PRESET, window) == number
 
 
-def measured(monkeypatch, tmp_path, seconds_of_context, family="transformer", reference="sha_rnn", allowed=10.0):
-    """Run fit_context with evaluations that take `seconds_of_context(context)`."""
+def measured(
+    monkeypatch, tmp_path, seconds_of_context, family="transformer", reference="sha_rnn", allowed=10.0, seeds=(0.0,)
+):
+    """Run fit_context with evaluations that take `seconds_of_context(context)`, and so much more for each seed's run."""
     tried = []
     window = {"transformer": 256, "lstm": 1024}[family]
 
@@ -37,11 +39,12 @@ def measured(monkeypatch, tmp_path, seconds_of_context, family="transformer", re
         assert options == evaluation.window_options(PRESET, window, context)
         tried.append(context)
         seconds = seconds_of_context(context)
-        return {"reason": "out of memory" if seconds is None else None, "seconds": seconds}
+        return {"reason": "out of memory"} if seconds is None else {"reason": None, "seconds": seconds + run.more}
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
-    run = SimpleNamespace(preset=PRESET, job=SimpleNamespace(contestant=SimpleNamespace(family=family)))
-    return fit_context(run, 5.0, Allowance(reference, allowed), None, tmp_path / "window.json"), tried
+    job = SimpleNamespace(contestant=SimpleNamespace(family=family))
+    runs = [SimpleNamespace(preset=PRESET, job=job, more=more) for more in seeds]
+    return fit_context(runs, 5.0, Allowance(reference, allowed), None, tmp_path / "window.json"), tried
 
 
 def test_a_first_guess_that_holds_is_kept(monkeypatch, tmp_path):
@@ -49,6 +52,14 @@ def test_a_first_guess_that_holds_is_kept(monkeypatch, tmp_path):
     assert (found["context"], found["window"]) == (128, 256) and tried == [128]
     again, tried = measured(monkeypatch, tmp_path, lambda context: 0.0)
     assert again == found and tried == []
+
+
+def test_what_counts_is_the_mean_over_seeds(monkeypatch, tmp_path):
+    found, tried = measured(monkeypatch, tmp_path, lambda context: 9.9, seeds=(0.0, 3.0, -3.0))
+    assert (found["context"], tried) == (128, [128] * 3)
+    assert found["measured"] == [{"context": 128, "seconds": pytest.approx(9.9)}]
+    found, _ = measured(monkeypatch, tmp_path / "slow", lambda context: 9.9, seeds=(0.0, 3.0, 0.0))
+    assert found["context"] < 128
 
 
 def test_what_another_allowance_gave_is_looked_for_again(monkeypatch, tmp_path):

@@ -84,3 +84,21 @@ def test_a_budget_below_one_validation_is_refused(make):
     made._check_budget("base", SimpleNamespace(record={"valid_seconds": 50.0, "warm_rate": 9.0}))
     with pytest.raises(UsageError, match="--minutes 1 is too small for one validation: base needs 70"):
         made._check_budget("base", SimpleNamespace(record={"valid_seconds": 70.0, "warm_rate": 9.0}))
+
+
+def test_what_earlier_calls_trained_is_not_counted_as_left(make):
+    before = make(None).progress
+    folders = {
+        "pace/no_head": 1,
+        "trials/base-1": 1,
+        "runs/no_head-seed1": 2,
+        "runs/no_head-seed7": 2,
+        "runs/adam-seed1": 2,
+    }
+    for folder, slices in folders.items():
+        name, _, seed = folder.partition("/")[2].partition("-seed")
+        record = {"contestant": name.partition("-")[0], "seed": int(seed or 1), "slices": slices}
+        write_json(make(None).out / folder / "run.json", record)
+    after = make("no_head").progress
+    counts = [after.steps[kind].count - after._open[kind] for kind in ("measuring speed", "tuning", "training")]
+    assert counts == [1, 1, 2] and 0.0 < after.left() < before.left() and before.share() == 0.0 < after.share()
