@@ -49,7 +49,7 @@ def about(experiment: Experiment) -> Dict[str, Any]:
             "of processor over seconds of wall-clock, start-up and validation included; below 1 a training on one thread "
             "had to wait. Evaluation counts the time of scoring, as fairseq-eval-lm prints it, one at a time. Generation, "
             f"by the first seed's model, one at a time: {preset.generated} bytes, sampled one by one in one lane after the "
-            "prompt has been read, by fairseq's incremental decoding; the median of three times. A Transformer's positions "
+            "prompt has been read, by fairseq's incremental decoding; the median of five rounds. A Transformer's positions "
             f"end after {preset.window} bytes, so of a longer prompt it sees the last; where they end it reads the last "
             f"{preset.window // 2} bytes again, also one by one, and goes on: two steps a byte. (Reading them in one pass, "
             "which fairseq's decoding does not do, would nearly halve that.)"

@@ -14,6 +14,7 @@ from comparison import machine, plots, report, results
 from comparison.contestants import Contestant
 from comparison.experiment import Experiment
 from comparison.folder import Claim, describe_data, write_text
+from comparison.markdown import number
 from comparison.presets import PRESETS, Preset, choose
 from comparison.processes import fairseq, peak_memory, shown
 from comparison.progress import Steps, announcement, duration
@@ -164,7 +165,7 @@ def run(
     say(f"comparison: done in {duration(time.time() - begun)}; {out / 'REPORT.md'}")
     for item in found["summaries"]:
         failed = "; ".join(item["failed"])
-        test = "no result" if item["test_bpb"] is None else f"{report.number(item['test_bpb'], 4)} bits per byte"
+        test = "no result" if item["test_bpb"] is None else f"{number(item['test_bpb'], 4)} bits per byte"
         say(f"  {item['name']}: {f'failed: {failed}; ' if failed else ''}{test}")
 
 

@@ -11,6 +11,8 @@ from comparison.presets import Preset
 from comparison.processes import USER_DIR, Processes, fairseq, reason_of_failure, shown
 from comparison.training import Run
 
+HALF = "half"  # the mode in which half of each window is context, whatever its time
+
 
 def evaluate(run: Run, mode: str, options: Sequence[str], processes: Processes) -> Dict:
     """Evaluate a run's best checkpoint once; the record is kept in the run's folder and read from there next time.

@@ -7,7 +7,16 @@ from statistics import mean
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from comparison.contestants import Contestant
-from comparison.evaluation import Allowance, block_options, evaluate, fit_context, streaming_options, window_options
+from comparison.evaluation import (
+    HALF,
+    Allowance,
+    block_options,
+    evaluate,
+    fit_context,
+    streaming_options,
+    window_length,
+    window_options,
+)
 from comparison.folder import read_json, write_json
 from comparison.generation import generation_speed
 from comparison.pool import Task, once, work_through
@@ -140,7 +149,8 @@ class Experiment:
         return self.long_runs
 
     def evaluate(self, runs: Sequence[Run], kind: str = "evaluating") -> None:
-        """The whole test split: SHA-RNN streaming, the others in blocks and with the context that fits its time."""
+        """The whole test split: SHA-RNN streaming, the others in blocks, with the context that fits its time, and with half
+        of each window as context, whatever its time."""
         good = [run for run in runs if run.finished and not run.failed]
         steps = {}
         for run in good:
@@ -164,6 +174,9 @@ class Experiment:
         self.work(steps, kind, more=True)
         steps = {}
         for run in runs:
+            window = window_length(self.preset, run.job.contestant)
+            halves = window_options(self.preset, window, window // 2)
+            steps[f"{run.folder.name} {HALF}"] = self._evaluation(run, HALF, halves)
             found = self.windows(run.job.contestant)
             if found["context"] > 0:
                 options = window_options(self.preset, found["window"], found["context"])

@@ -6,12 +6,13 @@ window, two steps a byte. Only the loop over bytes is timed. A process of its ow
 """
 
 import argparse
+import copy
 import json
 import logging
 import sys
 import time
 from statistics import median
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import torch
 
@@ -20,7 +21,7 @@ from comparison.folder import read_json, write_json
 from comparison.processes import Processes, read_log, reason_of_failure, shown
 from comparison.training import Run
 
-REPEATS = 3
+ROUNDS = 5
 
 
 class StepwiseDecoder:
@@ -51,6 +52,12 @@ class StepwiseDecoder:
                 self._run(stop)
         return self._run(len(self.tokens))
 
+    def fork(self) -> "StepwiseDecoder":
+        """One that goes on from here by itself."""
+        twin = copy.copy(self)
+        twin.state, twin.tokens = copy.deepcopy(self.state), list(self.tokens)
+        return twin
+
     @torch.no_grad()
     def _run(self, stop: int) -> torch.Tensor:
         # a model with positions counts the tokens; one that only has a state takes the last
@@ -59,26 +66,26 @@ class StepwiseDecoder:
         return self.model.decoder(seen, incremental_state=self.state)[0][0, -1]
 
 
-def seconds_to_write(decoder: StepwiseDecoder, dictionary, prompt: bytes, length: int) -> float:
-    """Seconds in which `length` bytes are written behind the prompt: the median of three times as many, one by one."""
+def read_prompt(decoder: StepwiseDecoder, dictionary, prompt: bytes) -> torch.Tensor:
+    """Feed a prompt, not empty; logits [V] of what follows."""
     if decoder.window is not None:
-        prompt = prompt[
-            -(decoder.window - 1) :
-        ]  # all that a full window still sees; it slides with the first byte written
+        prompt = prompt[-(decoder.window - 1) :]  # all that a full window still sees; the first byte written slides it
     for token in dictionary.encode_bytes(prompt).tolist():
         logits = decoder.step(token)
-    taken = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        for _ in range(length):
-            byte = torch.multinomial(logits[dictionary.offset : dictionary.offset + 256].float().softmax(-1), 1).item()
-            logits = decoder.step(byte + dictionary.offset)
-        taken.append(time.perf_counter() - start)
-    return median(taken)
+    return logits
+
+
+def seconds_to_write(decoder: StepwiseDecoder, logits: torch.Tensor, dictionary, length: int) -> float:
+    """Seconds in which `length` bytes are sampled, one by one, beginning with `logits` [V]."""
+    start = time.perf_counter()
+    for _ in range(length):
+        byte = torch.multinomial(logits[dictionary.offset : dictionary.offset + 256].float().softmax(-1), 1).item()
+        logits = decoder.step(byte + dictionary.offset)
+    return time.perf_counter() - start
 
 
 def measure(checkpoint: str, text: bytes, prompts, length: int) -> Dict[str, float]:
-    """Bytes written a second after prompts of the given lengths, by prompt length."""
+    """Bytes written a second after prompts of the given lengths, by prompt length: medians of rounds over all prompts."""
     from fairseq import checkpoint_utils
 
     torch.manual_seed(1)
@@ -88,12 +95,17 @@ def measure(checkpoint: str, text: bytes, prompts, length: int) -> Dict[str, flo
         model = model.cuda()
     # SHA-RNN and the LSTM have no positions that could end
     window = task.cfg.tokens_per_sample if type(model).__name__ == "TransformerLanguageModel" else None
-    speeds = {}
+    dictionary = task.source_dictionary
+    begun = {}
     for prompt in prompts:
         head = (text * (prompt // max(1, len(text)) + 1))[:prompt]
-        decoder = StepwiseDecoder(model, task.source_dictionary, window)
-        speeds[str(prompt)] = length / seconds_to_write(decoder, task.source_dictionary, head, length)
-    return speeds
+        decoder = StepwiseDecoder(model, dictionary, window)
+        begun[prompt] = decoder, read_prompt(decoder, dictionary, head)
+    taken: Dict[int, List[float]] = {prompt: [] for prompt in prompts}
+    for _ in range(ROUNDS):
+        for prompt, (decoder, logits) in begun.items():
+            taken[prompt].append(seconds_to_write(decoder.fork(), logits, dictionary, length))
+    return {str(prompt): length / median(seconds) for prompt, seconds in taken.items()}
 
 
 def generation_speed(run: Run, processes: Processes) -> Dict:

@@ -70,8 +70,8 @@ def curves(runs: Sequence[Dict], titles: Dict[str, str], key: str, scale: float)
 
 
 def quality_and_speed(summaries: Sequence[Dict], kind: str) -> Lines:
-    """Speed and test bits per byte of each contestant: two points for evaluation, plain blocks and windows, where it has
-    both; one for generation, with the test that counts."""
+    """Speed and test bits per byte of each contestant: for evaluation a point for each way it was evaluated (plain blocks,
+    windows that fit SHA-RNN's time, windows half of which is context); one for generation, with the test that counts."""
     points: Lines = []
     for item in summaries:
         if kind == "generation":
@@ -80,7 +80,7 @@ def quality_and_speed(summaries: Sequence[Dict], kind: str) -> Lines:
             main = item["test"].get("streaming") or item["test"].get("blocks")
             found = [
                 (item[f"{key}_bytes_per_second"], test)
-                for key, test in (("eval", main), ("window", item["test"]["window"]))
+                for key, test in (("eval", main), ("window", item["test"]["window"]), ("half", item["half_bpb"]))
             ]
             found = [(speed and speed["mean"], test) for speed, test in found]
         found = [(speed, test["mean"]) for speed, test in found if speed and test]

@@ -40,7 +40,8 @@ def planned(preset: Preset, contestants: Sequence[Contestant], bytes: Dict[str, 
 
     runs, kinds = len(contestants) * len(preset.seeds), len({contestant.family for contestant in contestants})
     stateless = sum(not contestant.streaming for contestant in contestants)
-    evaluations = runs + stateless * (len(preset.seeds) + 2)  # windows: one each, and tries to find their context
+    # of each stateless one: blocks, two tries to find the context that fits, windows half of which is context
+    evaluations = runs + 3 * stateless * len(preset.seeds)
     steps = {}
     if preset.timed:
         steps["measuring speed"] = training(len(contestants), pace_budget(preset), 1)
@@ -51,7 +52,7 @@ def planned(preset: Preset, contestants: Sequence[Contestant], bytes: Dict[str, 
     if preset.long is not None:
         slices = 2 * preset.slices
         steps["training longer"] = training(kinds * slices, preset.long, slices)
-        steps["evaluating longer"] = Steps(2 * kinds, _START_UP + test, preset.timed_jobs)
+        steps["evaluating longer"] = Steps(3 * kinds, _START_UP + test, preset.timed_jobs)
     return steps
 
 

@@ -1,85 +1,21 @@
 """REPORT.md: what was compared, how, and what came out, from the data of results.json alone."""
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Sequence
+
+from comparison.markdown import number, table
+from comparison.verdict import half_section, headline
 
 PLOTS = {
     "valid-minutes": "Validation against training time, mean over seeds",
     "valid-bytes": "Validation against bytes read, mean over seeds",
     "long-valid-minutes": "The longer runs: validation against training time",
     "long-valid-bytes": "The longer runs: validation against bytes read",
-    "quality-eval-speed": "Quality against evaluation speed (two points joined: in plain blocks, and in windows)",
+    "quality-eval-speed": "Quality against evaluation speed (points joined: in plain blocks, in windows with some context, "
+    "in windows half of which is context)",
     "quality-generation-speed": "Quality against generation speed",
     "trust-ratios": "Trust ratios of every tensor over training (the published floor is 0.25)",
     "context-length": "One trained model, evaluated with other context lengths",
 }
-
-
-def number(value: Optional[Dict], digits: int = 0, scale: float = 1.0) -> str:
-    """`mean ± deviation` of a spread over seeds."""
-    if value is None:
-        return "–"
-    text = f"{value['mean'] * scale:,.{digits}f}"
-    return text if value["count"] < 2 else f"{text} ± {value['deviation'] * scale:,.{digits}f}"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> List[str]:
-    """A table in Markdown, without columns that have nothing to say in any row."""
-    kept = [column for column in range(len(header)) if any(row[column] not in ("–", "") for row in rows)]
-    header, rows = [header[column] for column in kept], [[row[column] for column in kept] for row in rows]
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows] + [""]
-
-
-def headline(summaries: Sequence[Dict], budget: str, device: str, long: Sequence[Dict]) -> List[str]:
-    """Who is ahead, whoever it is: of each family the form that is best by validation, compared by its test; which other
-    Transformer has a better test; and whether a longer run of each says the same."""
-    families = {"sha_rnn": "SHA-RNN", "transformer": "fairseq Transformer", "lstm": "fairseq LSTM"}
-    best: Dict[str, Dict] = {}
-    for item in summaries:
-        known = best.get(item["family"])
-        if item["test_bpb"] and (known is None or item["valid_bpb"]["mean"] < known["valid_bpb"]["mean"]):
-            best[item["family"]] = item
-    if "sha_rnn" not in best or "transformer" not in best:
-        return []
-    ours, theirs = best["sha_rnn"], best["transformer"]
-    gap = theirs["test_bpb"]["mean"] - ours["test_bpb"]["mean"]
-    word = "ahead of" if gap > 0 else "behind"
-    lines = [
-        f"**With {budget} of training each on {device}, SHA-RNN ({ours['title']}) is {abs(gap):.4f} bits per byte "
-        f"{word} the best fairseq Transformer ({theirs['title']}): {number(ours['test_bpb'], 4)} against "
-        f"{number(theirs['test_bpb'], 4)}{_noise(ours, theirs, gap)}.**{_failures(ours, theirs)}"
-        f"{_better_by_test(summaries, theirs)}",
-        "",
-    ]
-    family_of = {item["name"]: item["family"] for item in summaries}
-    longer = [(run["test_bpb"], run) for run in long if run["test_bpb"] is not None]
-    if longer:
-        ranking = [
-            f"{families[family_of[run['contestant']]]} {test:.4f}" for test, run in sorted(longer, key=lambda x: x[0])
-        ]
-        lines += [f"With {longer[0][1]['budget']}, one seed: " + ", ".join(ranking) + ".", ""]
-    order = sorted(best.values(), key=lambda item: item["test_bpb"]["mean"])
-    ranking = [f"{families[item['family']]} {number(item['test_bpb'], 4)}" for item in order]
-    return [*lines, "Of each kind the best by validation, test, bits per byte: " + ", ".join(ranking) + ".", ""]
-
-
-def _better_by_test(summaries: Sequence[Dict], chosen: Dict) -> str:
-    """What the choice by validation, which is in plain blocks, passes over."""
-    tested = [item for item in summaries if item["family"] == chosen["family"] and item["test_bpb"]]
-    least = min(tested, key=lambda item: item["test_bpb"]["mean"])
-    return "" if least is chosen else f" By test, {least['title']} is better: {number(least['test_bpb'], 4)}."
-
-
-def _failures(*contestants: Dict) -> str:
-    failed = [f"{item['title']}: {'; '.join(item['failed'])}" for item in contestants if item["failed"]]
-    return f" Not all ended well: {'. '.join(failed)}." if failed else ""
-
-
-def _noise(ours: Dict, theirs: Dict, gap: float) -> str:
-    deviations = [ours["test_bpb"]["deviation"], theirs["test_bpb"]["deviation"]]
-    if min(ours["test_bpb"]["count"], theirs["test_bpb"]["count"]) < 2:
-        return " (one seed)"
-    return "" if abs(gap) > 2 * max(deviations) else " (within two deviations over seeds)"
 
 
 def quality_rows(summaries: Sequence[Dict]) -> List[List[str]]:
@@ -172,6 +108,7 @@ def render(results: Dict[str, Any], plots: Sequence[str]) -> str:
     lines += ["Bits per byte; mean ± standard deviation over seeds. " + results["evaluation_line"], ""]
     for name in ("valid-minutes", "valid-bytes"):
         lines += _plot(name, plots)
+    lines += half_section(summaries)
     if results["long"]:
         lines += ["## One longer run of the best of each kind", ""]
         header = ["", "budget", "valid", "test", "million bytes read", "minutes"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Dict, List, Optional, Sequence
 
+from comparison.evaluation import HALF
 from comparison.experiment import Experiment
 from comparison.folder import read_json, write_json, write_text
 from comparison.training import Run
@@ -22,15 +23,15 @@ def modes(family: str, context: Optional[int]) -> List[str]:
 
 
 def run_result(run: Run, context: Optional[int]) -> Dict[str, Any]:
-    """A run's record with what was measured on its checkpoint, in the modes that count."""
+    """A run's record with what was measured on its checkpoint: its test in the mode that counts, and in all."""
     wanted = modes(run.job.contestant.family, context)
-    known = [read_json(run.folder / f"evaluation-{mode}.json") for mode in wanted]
+    *known, half = [read_json(run.folder / f"evaluation-{mode}.json") for mode in (*wanted, HALF)]
     record = dict(run.record)
     record["folder"] = f"{run.folder.parent.name}/{run.folder.name}"
     record["bytes_per_second"] = record["bytes"] / record["train_seconds"] if record["train_seconds"] else None
     record["cores"] = record["cpu_seconds"] / record["wall_seconds"] if record["wall_seconds"] else None
     record["valid_bpb"] = run.best_valid_bpb
-    record["evaluations"] = [item for item in known if item is not None]
+    record["evaluations"] = [item for item in (*known, half) if item is not None]
     record["generation"] = read_json(run.folder / "generation.json")
     record["test_bpb"] = known[-1].get("bpb") if known[-1] else None
     return record
@@ -80,6 +81,9 @@ def summarise(name: str, title: str, family: str, results: List[Dict], context: 
         "eval_seconds": evaluated(main, "seconds"),
         "window_bytes_per_second": None if window is None else evaluated(window, "bytes_per_second"),
         "window_seconds": None if window is None else evaluated(window, "seconds"),
+        "half_bpb": evaluated(HALF, "bpb"),
+        "half_bytes_per_second": evaluated(HALF, "bytes_per_second"),
+        "half_seconds": evaluated(HALF, "seconds"),
         "generation": generation.get("bytes_per_second", {}),
     }
 

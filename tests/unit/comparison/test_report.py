@@ -9,9 +9,11 @@ from comparison import plots, report, results
 from comparison.ablations import variants
 from comparison.contestants import contestants
 from comparison.folder import write_json
+from comparison.markdown import number
 from comparison.presets import PRESETS
-from comparison.report import headline, number, render
+from comparison.report import render
 from comparison.results import spread, summarise
+from comparison.verdict import headline
 
 
 def evaluation(mode, bpb, seconds=10.0):
@@ -51,7 +53,7 @@ def run(name, seed, bpb, *evaluations, status="finished", reason=None, kind="run
         "valid_bpb": bpb,
         "evaluations": list(evaluations),
         "generation": {"reason": None, "bytes_per_second": {"1000": 500.0, "4000": 400.0}},
-        "test_bpb": evaluations[-1]["bpb"] if evaluations else None,
+        "test_bpb": [item["bpb"] for item in evaluations if item["mode"] != "half"][-1] if evaluations else None,
     }
 
 
@@ -64,6 +66,7 @@ def canned(sha=2.0, transformer=2.5, failed=False):
             transformer,
             evaluation("blocks", transformer + 0.1, 4.0),
             evaluation("window-64", transformer, 9),
+            evaluation("half", transformer - 0.2, 20),
         )
         for seed in (1, 2)
     ]
@@ -119,8 +122,23 @@ def test_whoever_is_ahead_stands_first():
     assert "0.4800 bits per byte ahead of the best fairseq Transformer" in found[0]
     lost = said(canned(sha=3.0))
     assert "0.5200 bits per byte behind the best fairseq Transformer" in lost[0]
-    assert lost[-2].index("fairseq Transformer") < lost[-2].index("SHA-RNN")
+    (ranking,) = [line for line in lost if line.startswith("Of each kind")]
+    assert ranking.index("fairseq Transformer") < ranking.index("SHA-RNN")
     assert "within two deviations" in said(canned(sha=2.47))[0]
+
+
+def test_what_more_time_of_evaluation_brings_stands_beside_it():
+    line = "Where evaluation may take 2.00 times as long as SHA-RNN's (windows half of which is context), the best "
+    assert (
+        said(canned())[-2]
+        == f"{line}Transformer by test (Wide Transformer) has 2.3000 ± 0.0000: SHA-RNN is 0.2800 ahead."
+    )
+    assert said(canned(transformer=2.1))[-2].endswith("has 1.9000 ± 0.0000: SHA-RNN is 0.1200 behind.")
+    row = "| Wide Transformer | 2.5000 ± 0.0000 | 2.3000 ± 0.0000 | 20.0 ± 0.0 | 2.00 | +0.2800 |"
+    assert row in render(canned(), []) and "beside SHA-RNN (2.0200 ± 0.0100 in 10.0 ± 0.0 s)" in render(canned(), [])
+    found = canned()
+    found["summaries"][1]["half_bpb"] = None
+    assert "may take longer" not in render(found, [])
 
 
 def test_a_longer_run_that_says_otherwise_is_not_passed_over():
@@ -137,6 +155,7 @@ def test_the_best_of_a_kind_is_chosen_by_validation_not_by_test_and_a_better_tes
     found = canned()
     (ours, theirs), expected = found["summaries"], said(found)
     lucky = {**theirs, "name": "lucky", "title": "Lucky", "valid_bpb": spread([2.6]), "test_bpb": spread([1.0])}
+    lucky["half_bpb"] = None
     for summaries in ([ours, theirs, lucky], [lucky, ours, theirs]):
         first, *others = said({**found, "summaries": summaries})
         assert first == f"{expected[0]} By test, Lucky is better: 1.0000." and others == expected[1:]
@@ -148,6 +167,7 @@ def test_the_mode_that_counts_is_fixed_beforehand(tmp_path):
         ("blocks", 2.0),
         ("window-64", 2.5),
         ("window-128", 1.0),
+        ("half", 0.9),
         ("context-256", 0.5),
         ("streaming", 0.1),
     ):
@@ -159,7 +179,7 @@ def test_the_mode_that_counts_is_fixed_beforehand(tmp_path):
     )
     assert results.run_result(one, 64)["test_bpb"] == 2.5
     assert results.run_result(one, 0)["test_bpb"] == 2.0
-    assert [item["mode"] for item in results.run_result(one, 64)["evaluations"]] == ["blocks", "window-64"]
+    assert [item["mode"] for item in results.run_result(one, 64)["evaluations"]] == ["blocks", "window-64", "half"]
     contestant.family = "sha_rnn"
     assert results.run_result(one, None)["test_bpb"] == 0.1
     own = [run("wide", 1, 2.0, evaluation("blocks", 2.0), evaluation("window-64", 2.5))]
@@ -218,9 +238,9 @@ def test_plots_are_drawn_of_what_there_is(tmp_path):
         assert "</svg>" in (tmp_path / "plots" / f"{name}.svg").read_text()
 
 
-def test_a_stateless_model_has_a_point_for_blocks_and_one_for_windows():
+def test_a_stateless_model_has_a_point_for_each_way_of_evaluation():
     (_, xs, ys) = plots.quality_and_speed(canned()["summaries"], "eval")[1]
-    assert (xs, ys) == ([pytest.approx(250), pytest.approx(1000 / 9)], [2.6, 2.5])
+    assert (xs, ys) == ([pytest.approx(250), pytest.approx(1000 / 9), 50.0], [2.6, 2.5, pytest.approx(2.3)])
     (_, xs, ys) = plots.quality_and_speed(canned()["summaries"], "generation")[1]
     assert (xs, ys) == ([500.0], [2.5])  # the test that counts
 
