@@ -104,7 +104,7 @@ def half_section(summaries: Sequence[Dict]) -> List[str]:
     ours = _best(summaries)["sha_rnn"]
     header = [
         "",
-        "test, in the time of SHA-RNN",
+        "test that counts",
         "half of each window is context",
         "seconds",
         "times SHA-RNN's",
