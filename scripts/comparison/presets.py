@@ -87,7 +87,7 @@ class Preset:
     each. lanes, chunk, context: SHA-RNN's B, T and C in training; lanes_full: B with a head in every layer, if other.
     optimizer: SHA-RNN's where it is compared with other models. window: bytes in a stateless model's training window. An
     update reads lanes · chunk bytes. eval_chunk: SHA-RNN's T in evaluation. generated: bytes sampled to time generation,
-    in each of five rounds; half a window, or a multiple of it, so that a Transformer slides as often in each. layers: by shape.
+    in each round; half a window, or a multiple of it, so that a Transformer slides as often in each. layers: by shape.
     jobs: trainings side by side; timed_jobs: evaluations and generations, 1 wherever their times mean something.
     """
 
