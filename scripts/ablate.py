@@ -52,6 +52,9 @@ def about(experiment: Experiment) -> Dict[str, Any]:
     preset = experiment.preset
     trials = {name: one_schedule(preset, name) for name in ("sha_rnn", "lamb", "adam")}
     grids = {name: "; ".join(map(str, tried)) for name, tried in trials.items()}
+    warmups = {name: len({trial.warmup for trial in tried}) for name, tried in trials.items()}
+    what = "over rates and warm-up" if warmups["sha_rnn"] > 1 else "over rates"
+    unlike = " Plain LAMB was tried at more rates, and not with another warm-up." if warmups["sha_rnn"] > 1 else ""
     return {
         "title": f"SHA-RNN, one factor at a time: preset {preset.name}",
         "budget_line": command_line.describe_budget(preset),
@@ -64,12 +67,11 @@ def about(experiment: Experiment) -> Dict[str, Any]:
             f"{command_line.IDLE_MEMORY / 2**20:,.0f} MiB. Evaluation counts the time of scoring."
         ),
         "tuning_line": (
-            f"{len(trials['sha_rnn'])} trials of {preset.trial} for the base and for each optimizer, over rates and "
-            "warm-up, seed 1; the best by validation was chosen. The schedule is the same for all, and all other variants "
-            "train with the base's choice. Other rates than LAMB's with a floor have plain "
-            f"LAMB ({grids['lamb']}) and Adam ({grids['adam']}). All have the same clipping (0.25), weight decay (1.2e-6), "
-            "betas and epsilon; fairseq's Adam corrects its moments for their start at zero, which LAMB does not. "
-            "Plain LAMB was tried at more rates, and not with another warm-up."
+            f"{len(trials['sha_rnn'])} trials of {preset.trial} for the base and for each optimizer, {what}, seed 1; the "
+            "best by validation was chosen. The schedule is the same for all, and all other variants train with the base's "
+            f"choice. Other rates than LAMB's with a floor have plain LAMB ({grids['lamb']}) and Adam ({grids['adam']}). "
+            "All have the same clipping (0.25), weight decay (1.2e-6), betas and epsilon; fairseq's Adam corrects its "
+            f"moments for their start at zero, which LAMB does not.{unlike}"
         ),
         "notes": [
             "At an equal training time a variant that is faster reads more: the column of bytes read says how much. With "

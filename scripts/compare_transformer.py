@@ -31,7 +31,11 @@ def about(experiment: Experiment) -> Dict[str, Any]:
     preset = experiment.preset
     idle = command_line.IDLE_MEMORY / 2**20
     allowance = experiment.allowance()
-    allowed = "–" if allowance is None else f"{allowance.seconds:.1f} s ({experiment.by_name(allowance.name).title})"
+    if allowance is None:
+        allowed = "none here, for no SHA-RNN was evaluated"
+    else:
+        allowed = f"{allowance.seconds:.1f} s ({experiment.by_name(allowance.name).title})"
+    alone = ", one at a time" if preset.timed_jobs == 1 else f", {preset.timed_jobs} at a time"
     return {
         "title": f"SHA-RNN side by side with fairseq's Transformers: preset {preset.name}",
         "budget_line": command_line.describe_budget(preset, f", stateless models windows of {preset.window}"),
@@ -47,12 +51,14 @@ def about(experiment: Experiment) -> Dict[str, Any]:
         "speed_line": (
             f"Peak memory is that of the whole process; Python with fairseq alone holds {idle:,.0f} MiB. CPU/wall: seconds "
             "of processor over seconds of wall-clock, start-up and validation included; below 1 a training on one thread "
-            "had to wait. Evaluation counts the time of scoring, as fairseq-eval-lm prints it, one at a time. Generation, "
-            f"by the first seed's model, one at a time: {preset.generated} bytes, sampled one by one in one lane after the "
-            "prompt has been read, by fairseq's incremental decoding; the median of five rounds. A Transformer's positions "
-            f"end after {preset.window} bytes, so of a longer prompt it sees the last; where they end it reads the last "
+            f"had to wait. Evaluation counts the time of scoring, as fairseq-eval-lm prints it{alone}. Generation, by the "
+            f"first seed's model{alone}: {preset.generated} bytes, sampled one by one in one lane after the prompt has "
+            "been read, by fairseq's incremental decoding; the median of five rounds. A Transformer's positions end after "
+            f"{preset.window} bytes, so of a longer prompt it sees the last; where they end it reads the last "
             f"{preset.window // 2} bytes again, also one by one, and goes on: two steps a byte. (Reading them in one pass, "
-            "which fairseq's decoding does not do, would nearly halve that.)"
+            "which fairseq's decoding does not do, would nearly halve that.) In the plot of quality against evaluation "
+            "speed joined points are one model: in plain blocks, in windows with some context, in windows half of which is "
+            "context."
         ),
         "tuning_line": (
             f"{preset.trials} trials of {preset.trial} for each contestant, seed 1; the best by validation was chosen. "
@@ -63,8 +69,7 @@ def about(experiment: Experiment) -> Dict[str, Any]:
             "Parameters are counted in training, shared ones once: all within 3 % of "
             f"{preset.parameters:,}. SHA-RNN's includes the networks of its over-parameterised vectors, which collapse.",
             "fairseq's LSTM carries no state: each window starts from zero; `--context-window` gives it context.",
-            "A falling schedule ends where the speed of the chosen trial leads; each slice bends it, without a jump, to "
-            "where the speed measured so far leads.",
+            *_bends(preset),
             *_paper(preset),
             f"Dropout is {preset.dropout:g} for all.",
             *[f"{name} is missing: {reason}." for name, reason in missing().items()],
@@ -88,6 +93,15 @@ def _before(preset: Preset) -> str:
         "Transformer for each; SHA-RNN's optimizer by scripts/ablate.py, 4 trials and a run of 3 minutes for each of four. "
         "Bytes in an update were not tuned, nor SHA-RNN's chunk. "
     )
+
+
+def _bends(preset: Preset) -> List[str]:
+    if preset.budget.seconds is None:
+        return []
+    return [
+        "A falling schedule ends where the speed of the chosen trial leads; each slice bends it, without a jump, to where "
+        "the speed measured so far leads."
+    ]
 
 
 def _paper(preset: Preset) -> List[str]:

@@ -93,6 +93,7 @@ def run(
     everyone = contestants_of(preset)
     chosen = only(everyone, args.only)
     splits = describe_data(args.data)
+    machine.check_device(preset.name, preset.device)
     plots.check_matplotlib()
     if not Path(fairseq("train")).exists():
         raise UsageError(
@@ -147,6 +148,7 @@ def run(
         experiment.evaluate(experiment.runs)
         save(False)
         work(experiment)
+        experiment.progress.closed(kind)
         save(False)
         experiment.train_long()
         if experiment.long_runs:

@@ -11,19 +11,21 @@ from comparison.presets import Preset
 from comparison.processes import USER_DIR, Processes, fairseq, reason_of_failure, shown
 from comparison.training import Run
 
-HALF = "half"  # the mode in which half of each window is context, whatever its time
+HALF = "half"  # the mode in which half of each window is context, where that takes longer than SHA-RNN
 
 
 def evaluate(run: Run, mode: str, options: Sequence[str], processes: Processes) -> Dict:
     """Evaluate a run's best checkpoint once; the record is kept in the run's folder and read from there next time.
 
     Returns mode, bits per byte, bytes scored, seconds of scoring, bytes/s, peak memory, the command; or the reason why there
-    is no result.
+    is no result. Without a checkpoint (in a folder made of records alone) there is nothing to evaluate, and nothing is kept.
     """
     path = run.folder / f"evaluation-{mode}.json"
     record = read_json(path)
     if record is not None:
         return record
+    if not run.checkpoint.exists():
+        return {"mode": mode, "command": "", "reason": f"{run.checkpoint} is gone"}
     command: List[str] = [
         *(fairseq("eval-lm"), str(run.data), "--user-dir", str(USER_DIR), "--task", "byte_level_lm"),
         *("--path", str(run.checkpoint), "--gen-subset", "test", *run.preset.device, "--num-workers", "0"),
@@ -110,12 +112,13 @@ def fit_context(
 
     runs: those of one contestant, one for each seed. What counts is their mean, for one timing may be off by a tenth.
     Returns the context, what each try took, and the reason why one failed. One that is too slow is followed by one with
-    less; the first that fits, by one with more where its speed allows that. What was found for another allowance is
-    looked for again, with what has been measured.
+    less; the first that fits, by one with more where its speed allows that. What was found for another allowance, or
+    failed, is looked for again, with what has been measured.
     """
     known: Optional[Dict] = read_json(path)
     allowed = allowance.seconds
-    if known is not None and (known.get("reference"), known["allowed_seconds"]) == (allowance.name, allowed):
+    settled = known is not None and known.get("reason") is None
+    if settled and (known.get("reference"), known["allowed_seconds"]) == (allowance.name, allowed):
         return known
     preset, contestant = runs[0].preset, runs[0].job.contestant
     window = window_length(preset, contestant)

@@ -149,8 +149,8 @@ class Experiment:
         return self.long_runs
 
     def evaluate(self, runs: Sequence[Run], kind: str = "evaluating") -> None:
-        """The whole test split: SHA-RNN streaming, the others in blocks, with the context that fits its time, and with half
-        of each window as context, whatever its time."""
+        """The whole test split: SHA-RNN streaming, the others in blocks, with the context that fits its time, and, where
+        that is less, with half of each window as context."""
         good = [run for run in runs if run.finished and not run.failed]
         steps = {}
         for run in good:
@@ -169,19 +169,20 @@ class Experiment:
         steps = {}
         for contestant in self.contestants if allowance is not None else ():
             its = [run for run in runs if run.job.contestant is contestant]
-            if its:
+            if its and all(run.checkpoint.exists() for run in its):  # else what was found while they were there stays
                 steps[f"{contestant.name}, context that fits"] = self._fit(its, allowance)
         self.work(steps, kind, more=True)
         steps = {}
         for run in runs:
             window = window_length(self.preset, run.job.contestant)
-            halves = window_options(self.preset, window, window // 2)
-            steps[f"{run.folder.name} {HALF}"] = self._evaluation(run, HALF, halves)
-            found = self.windows(run.job.contestant)
-            if found["context"] > 0:
-                options = window_options(self.preset, found["window"], found["context"])
-                mode = f"window-{found['context']}"
+            fits = self.windows(run.job.contestant)["context"]
+            modes = {f"window-{fits}": fits} if fits > 0 else {}
+            if fits < window // 2:  # what SHA-RNN's time does not allow
+                modes[HALF] = window // 2
+            for mode, context in modes.items():
+                options = window_options(self.preset, window, context)
                 steps[f"{run.folder.name} {mode}"] = self._evaluation(run, mode, options)
+        self.progress.remain(kind, len(steps))
         self.work(steps, kind)
 
     def allowance(self) -> Optional[Allowance]:

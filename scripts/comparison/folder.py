@@ -104,7 +104,7 @@ class Claim:
 
 def _own(item: Path) -> bool:
     """What a claim that was killed may have left."""
-    return item.name == ".lock" or item.suffix == ".tmp"
+    return item.name in (".lock", "config.json.tmp")  # the configuration is written first
 
 
 def _difference(known: Any, wanted: Any, name: str = "") -> str:

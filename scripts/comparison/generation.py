@@ -114,6 +114,8 @@ def generation_speed(run: Run, processes: Processes) -> Dict:
     record = read_json(path)
     if record is not None:
         return record
+    if not run.checkpoint.exists():  # a folder made of records alone
+        return {"reason": f"{run.checkpoint} is gone"}
     log = run.folder / "generation.log"
     command = [
         *(sys.executable, "-m", "comparison.generation", str(run.checkpoint), str(run.data / "test")),

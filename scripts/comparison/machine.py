@@ -10,6 +10,7 @@ from typing import Dict, Sequence
 
 from comparison.processes import ROOT
 from fairseq_sharnn import kernels
+from fairseq_sharnn.errors import UsageError
 
 _PACKAGES = ("fairseq", "fairseq-fixed", "torch", "numpy", "matplotlib", "hydra-core", "omegaconf")
 
@@ -51,6 +52,14 @@ def device(options: Sequence[str]) -> str:
     import torch
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "a GPU that is not there"
+
+
+def check_device(preset: str, options: Sequence[str]) -> None:
+    """Raises UsageError for a preset made for a GPU where there is none: fairseq would train on the CPU without a word."""
+    import torch
+
+    if "--cpu" not in options and not torch.cuda.is_available():
+        raise UsageError(f"--preset {preset} needs a CUDA device, and torch sees none: take --preset cpu")
 
 
 def gpu_memory() -> int:

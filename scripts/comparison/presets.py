@@ -125,7 +125,7 @@ class Preset:
     @property
     def timed(self) -> bool:
         """Whether anything is budgeted in minutes."""
-        return self.budget.seconds is not None or self.trial.seconds is not None
+        return any(budget is not None and budget.seconds is not None for budget in (self.budget, self.trial, self.long))
 
     def identity(self) -> Dict:
         """What must be equal for an output folder to be continued: all but what only adds runs to it, and the optimizer,
@@ -204,6 +204,7 @@ PRESETS = {
             device=_HALF,
             jobs=1,
             eval_chunk=1024,
+            eval_lanes=64,  # fewer leave a GPU idle, most of all in an LSTM's steps
             generated=512,
         ),
         Preset(
@@ -287,7 +288,7 @@ def choose(
             raise UsageError(
                 f"--window {window} does not divide the {preset.lanes * preset.chunk:,} bytes of an update"
             )
-        preset = replace(preset, window=window)
+        preset = replace(preset, window=window, generated=max(preset.generated, window // 2))
     if optimizer is not None:
         preset = replace(preset, optimizer=optimizer)
     if long_minutes is not None:

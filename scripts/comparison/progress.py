@@ -24,7 +24,8 @@ class Steps(NamedTuple):
 
 def pace_budget(preset: Preset) -> Budget:
     """Of the measurement of speed: no longer than a quarter of a run, but long enough to become warm."""
-    seconds = min(PACE_SECONDS, max(2.0, (preset.budget.seconds or preset.trial.seconds or 0) / 4))
+    longest = max(budget.seconds or 0 for budget in (preset.budget, preset.trial, preset.long) if budget is not None)
+    seconds = min(PACE_SECONDS, max(2.0, longest / 4))
     return Budget(minutes=seconds / 60)
 
 

@@ -10,8 +10,7 @@ PLOTS = {
     "valid-bytes": "Validation against bytes read, mean over seeds",
     "long-valid-minutes": "The longer runs: validation against training time",
     "long-valid-bytes": "The longer runs: validation against bytes read",
-    "quality-eval-speed": "Quality against evaluation speed (points joined: in plain blocks, in windows with some context, "
-    "in windows half of which is context)",
+    "quality-eval-speed": "Quality against evaluation speed",
     "quality-generation-speed": "Quality against generation speed",
     "trust-ratios": "Trust ratios of every tensor over training (the published floor is 0.25)",
     "context-length": "One trained model, evaluated with other context lengths",

@@ -156,7 +156,8 @@ class Run:
             *job.contestant.optimizer,
             *self._schedule().options(),
             *("--tokens-per-sample", str(length), "--batch-size", str(lanes)),
-            *("--batch-size-valid", str(preset.eval_lanes * 2 if streaming else 16)),
+            # lanes begin from nothing, so few of them; windows do anyway, so as many as a batch of evaluation has and more
+            *("--batch-size-valid", str(16 if streaming else preset.eval_lanes * 2)),
             *("--seed", str(job.seed), *preset.device, "--num-workers", "0"),
             *("--save-dir", str(self.folder / "checkpoints"), "--no-epoch-checkpoints"),
             *("--save-interval", NEVER, "--validate-interval", NEVER, "--best-checkpoint-metric", "bpb"),

@@ -62,6 +62,12 @@ def test_every_contestant_has_every_figure(compared):
     for run in results["runs"]:
         assert [point["updates"] for point in run["points"]] == [4, 8]
         assert {item["tokens"] for item in run["evaluations"]} == {4200}  # each byte once, whichever way
+        context = results["windows"][run["contestant"]]["context"]
+        half = [item["command"] for item in run["evaluations"] if item["mode"] == "half"]
+        window = {"lstm_lm": 128}.get(run["contestant"], 64)
+        streaming = run["contestant"].startswith("sha_rnn")
+        assert len(half) == (0 if streaming or context >= window // 2 else 1)
+        assert all(command.endswith(f"--context-window {window // 2}") for command in half)
         assert len(run["commands"]) == 2 and " MKL_NUM_THREADS=1 fairseq-train " in run["commands"][0]
     assert len(results["trials"]) == 7 and all(trial["chosen"] for trial in results["trials"])
     assert re.search(r"comparison: 7 models x 1 seeds x 8 updates, 7 trials .* about \d+ (s|min)", finished.output)
@@ -118,6 +124,7 @@ def test_a_folder_of_another_configuration_is_left_alone(compared, data):
             "--minutes 0.0001 is too small for one valid",
         ),
         (("--preset", "smoke", "--only", "rnn"), "--only rnn is not one of sha_rnn, "),
+        (("--preset", "gpu"), "--preset gpu needs a CUDA device, and torch sees none: take --preset cpu"),
     ],
 )
 def test_bad_input_is_one_line(data, tmp_path, options, message):

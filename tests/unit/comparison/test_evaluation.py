@@ -4,6 +4,7 @@ import pytest
 import torch
 from comparison import evaluation, generation
 from comparison.evaluation import Allowance, fit_context, largest_context
+from comparison.folder import write_json
 from comparison.generation import StepwiseDecoder
 from comparison.presets import choose
 
@@ -73,6 +74,18 @@ def test_what_another_allowance_gave_is_looked_for_again(monkeypatch, tmp_path):
 def test_a_window_that_fails_says_why(monkeypatch, tmp_path):
     found, _ = measured(monkeypatch, tmp_path, lambda context: None)
     assert (found["context"], found["reason"]) == (0, "window-128: out of memory")
+    found, tried = measured(monkeypatch, tmp_path, lambda context: 9.9)  # once its record is deleted, it is tried again
+    assert (found["context"], found["reason"], tried) == (128, None, [128])
+
+
+def test_records_without_a_checkpoint_are_all_there_is(tmp_path):
+    """No command is started (there are no processes to start it with), and nothing is kept of the attempt."""
+    run = SimpleNamespace(folder=tmp_path, checkpoint=tmp_path / "checkpoint_best.pt")
+    assert evaluation.evaluate(run, "half", [], None)["reason"] == f"{run.checkpoint} is gone"
+    assert generation.generation_speed(run, None)["reason"] == f"{run.checkpoint} is gone"
+    assert list(tmp_path.iterdir()) == []
+    write_json(tmp_path / "evaluation-half.json", {"bpb": 2.0})
+    assert evaluation.evaluate(run, "half", [], None) == {"bpb": 2.0}
 
 
 def test_one_that_is_faster_than_thought_is_widened_once(monkeypatch, tmp_path):

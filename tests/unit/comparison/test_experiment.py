@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 from comparison import command_line, experiment
 from comparison.ablations import variants
+from comparison.contestants import contestants
 from comparison.experiment import Experiment
-from comparison.folder import write_json
+from comparison.folder import write_json, write_text
 from comparison.presets import choose
 from comparison.sizes import Size
 
@@ -68,6 +69,62 @@ def test_windows_may_cost_what_the_best_sha_rnn_by_validation_cost(make, monkeyp
     assert [item.name for item in made.by_validation("sha_rnn")] == ["no_head", "base"]
     made.runs[1].record.update(status="failed")
     assert made.allowance() == ("base", 30.0)
+
+
+@pytest.fixture
+def compared(tmp_path, monkeypatch):
+    """A finished SHA-RNN, Transformer and LSTM (windows of 64, the LSTM's of 128), and which evaluations were made: a
+    Transformer's fit takes `fits` bytes of context."""
+    preset = choose("smoke")
+    chosen = command_line.only(contestants(preset), "sha_rnn,transformer_wide,lstm_lm")
+    made = Experiment(Path("data"), tmp_path, preset, chosen, SPLITS, {})
+    made.sizes = dict.fromkeys((item.name for item in chosen), Size((), 7))
+    made.chosen = {item.name: item.trials[0] for item in chosen}
+    monkeypatch.setattr(made, "train", lambda runs, kind: None)
+    for run in made.train_seeds():
+        run.record.update(status="finished", points=[{"valid_bpb": 2.0}])
+        write_text(run.checkpoint, "")
+    wanted = {}
+
+    def evaluate(run, mode, options, processes):
+        words = dict(zip(options[::2], options[1::2]))
+        wanted.setdefault(run.job.contestant.name, {})[mode] = words.get("--context-window")
+        write_json(run.folder / f"evaluation-{mode}.json", {"reason": None, "seconds": 1.0})
+
+    def evaluated(fits=0):
+        def fit_context(runs, seconds, allowance, processes, path):
+            fitted.append(runs[0].job.contestant.name)
+            write_json(path, {"context": fits, "reason": None})
+
+        monkeypatch.setattr(experiment, "fit_context", fit_context)
+        fitted = []
+        wanted.clear()
+        made.evaluate(made.runs)
+        return wanted, fitted
+
+    monkeypatch.setattr(experiment, "evaluate", evaluate)
+    return made, evaluated
+
+
+def test_windows_half_of_which_is_context_where_less_fits(compared):
+    made, evaluated = compared
+    wanted, fitted = evaluated()
+    assert fitted == ["transformer_wide", "lstm_lm"]
+    assert wanted["transformer_wide"] == {"blocks": None, "half": "32"}
+    assert wanted["lstm_lm"] == {"blocks": None, "half": "64"}
+    assert list(wanted["sha_rnn"]) == ["streaming"]
+    assert made.progress._open["evaluating"] == 0
+    assert evaluated(20)[0]["transformer_wide"] == {"blocks": None, "window-20": "20", "half": "32"}
+    assert evaluated(32)[0]["transformer_wide"] == {"blocks": None, "window-32": "32"}  # else the same twice
+    assert evaluated(48)[0]["transformer_wide"] == {"blocks": None, "window-48": "48"}  # else less than what fits
+
+
+def test_what_was_fitted_stays_in_a_folder_without_checkpoints(compared):
+    made, evaluated = compared
+    evaluated(20)
+    for run in made.runs:
+        run.checkpoint.unlink()
+    assert evaluated(0)[1] == [] and made.windows(made.by_name("lstm_lm"))["context"] == 20
 
 
 def test_windows_found_by_an_earlier_version_have_no_reason(make):

@@ -59,6 +59,9 @@ def test_what_is_no_comparison_is_left_alone(tmp_path):
     with pytest.raises(UsageError, match=r"thesis.txt is a file: name a folder"):
         Claim(tmp_path / "thesis.txt", CONFIGURATION)
     assert list(contents(tmp_path)) == ["thesis.txt"]
+    (tmp_path / "thesis.txt").rename(tmp_path / "thesis.tmp")
+    with pytest.raises(UsageError, match="holds something else than a comparison"):
+        Claim(tmp_path, CONFIGURATION)
 
 
 def test_one_at_a_time(tmp_path):

@@ -15,6 +15,11 @@ def test_options_replace_what_the_preset_says():
     preset = choose("cpu", minutes=8, seeds="4,5,4", parameters=1_000_000, jobs=1, long_minutes=30, trial_minutes=2)
     assert (preset.budget, preset.trial, preset.long) == (Budget(8), Budget(2), Budget(30))
     assert (preset.seeds, preset.parameters, preset.jobs) == ((4, 5), 1_000_000, 1)
+    assert [choose("cpu", window=window).generated for window in (64, 1024)] == [256, 512]  # half a window at least
+    timed = [
+        choose("smoke", **options).timed for options in ({}, {"minutes": 1}, {"trial_minutes": 1}, {"long_minutes": 1})
+    ]
+    assert timed == [False, True, True, True]
     preset = choose("smoke", updates=1)
     assert (preset.budget.updates, preset.slices) == (1, 1)
 

@@ -136,9 +136,18 @@ def test_what_more_time_of_evaluation_brings_stands_beside_it():
     assert said(canned(transformer=2.1))[-2].endswith("has 1.9000 ± 0.0000: SHA-RNN is 0.1200 behind.")
     row = "| Wide Transformer | 2.5000 ± 0.0000 | 2.3000 ± 0.0000 | 20.0 ± 0.0 | 2.00 | +0.2800 |"
     assert row in render(canned(), []) and "beside SHA-RNN (2.0200 ± 0.0100 in 10.0 ± 0.0 s)" in render(canned(), [])
+    for change in ({"half_bpb": None, "half_seconds": None}, {"half_seconds": spread([9.0])}):  # none, or faster
+        found = canned()
+        found["summaries"][1].update(change)
+        assert "may take" not in render(found, [])
+
+
+def test_without_sha_rnn_there_is_no_lead_to_show():
     found = canned()
-    found["summaries"][1]["half_bpb"] = None
-    assert "may take longer" not in render(found, [])
+    del found["summaries"][0], found["runs"][:3], found["long"][:]
+    text = render(found, [])
+    assert "| Wide Transformer | 2.5000 ± 0.0000 | 2.3000 ± 0.0000 | 20.0 ± 0.0 |\n" in text
+    assert "whatever that takes.\n" in text and "SHA-RNN" not in text
 
 
 def test_a_longer_run_that_says_otherwise_is_not_passed_over():
@@ -155,7 +164,7 @@ def test_the_best_of_a_kind_is_chosen_by_validation_not_by_test_and_a_better_tes
     found = canned()
     (ours, theirs), expected = found["summaries"], said(found)
     lucky = {**theirs, "name": "lucky", "title": "Lucky", "valid_bpb": spread([2.6]), "test_bpb": spread([1.0])}
-    lucky["half_bpb"] = None
+    lucky["half_bpb"] = lucky["half_seconds"] = None
     for summaries in ([ours, theirs, lucky], [lucky, ours, theirs]):
         first, *others = said({**found, "summaries": summaries})
         assert first == f"{expected[0]} By test, Lucky is better: 1.0000." and others == expected[1:]
