@@ -5,7 +5,7 @@
 
 Trains and evaluates through fairseq-train and fairseq-eval-lm, and writes REPORT.md, results.json, results.csv and plots
 into the output folder. What is finished is not repeated: the same command goes on with an interrupted comparison.
-How it is made fair: examples/comparison/README.md.
+How it is made fair: docs/comparison.md.
 """
 
 import sys

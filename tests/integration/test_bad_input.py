@@ -593,7 +593,7 @@ def table(tmp_path_factory):
 
 def document(rows) -> str:
     lines = [
-        "# Bad input and what it is answered",
+        "# Error messages for bad input",
         "",
         "Made by `WRITE_DOCS=1 pytest tests/integration/test_bad_input.py`, which feeds each of these to the real",
         "command lines and checks the message, the exit code 1, that no traceback is printed, that no file changed.",
