@@ -1,13 +1,13 @@
 """The recipes of examples/wikitext-103 and examples/text8 on small real text: their own commands and configurations."""
 
 import re
-import shlex
 import shutil
 
 import pytest
 
 from fairseq_sharnn.data.text import moses
 from tests.conftest import ROOT, USER_DIR, real_text, run_command
+from tests.integration.documents import commands
 from tests.integration.forked import run_forked, run_script
 
 # In place of the paper's sizes: a model that trains in a second, and vocabularies that a small text allows.
@@ -23,12 +23,6 @@ HYDRA = (
     "model.decoder_embed_dim=32 model.boom_dim=64 model.decoder_layers=2 model.context_length=96 dataset.batch_size=2 "
     "task.tokens_per_sample=32 optimization.max_update=2 common.cpu=true common.fp16=false"
 ).split()
-
-
-def commands(example):
-    """The indented command lines of a README, continued lines joined, comments dropped, as lists of words."""
-    text = (ROOT / "examples" / example / "README.md").read_text().replace("\\\n", " ")
-    return [shlex.split(line, comments=True) for line in re.findall(r"^    (\S.*)$", text, flags=re.MULTILINE)]
 
 
 def small(command):
@@ -57,7 +51,7 @@ def example(request, tmp_path, monkeypatch):
 def test_the_commands_of_the_readme(example):
     name, folder = example
     done = []
-    for command in commands(name):
+    for command in commands(ROOT / "examples" / name / "README.md"):
         tool = command[0]
         if tool in ("curl", "unzip", "echo"):
             continue
