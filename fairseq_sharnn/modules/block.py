@@ -81,8 +81,13 @@ class Block(nn.Module):
         """Add the chunk's rows m [T, B, D] to the memory: the segments its queries see, and the memory after it."""
         if m is None:
             return (), None
-        memory = empty_memory(m.size(1), m.size(2), m) if state is None else state.memory
-        memory = memory.extended(m.transpose(0, 1), self.context)
+        rows, kind = m.detach().transpose(0, 1), m.device.type
+        if torch.is_autocast_enabled(
+            kind
+        ):  # attention would round them each time they are seen: once, and half the room
+            rows = rows.to(torch.get_autocast_dtype(kind))
+        memory = empty_memory(m.size(1), m.size(2), rows) if state is None else state.memory
+        memory = memory.extended(rows, self.context)
         return memory.segments, memory.last(self.context)
 
     def _is_single_step(self, h: Tensor) -> bool:

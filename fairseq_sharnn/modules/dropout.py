@@ -24,7 +24,7 @@ def keep_mask(shape, rate: float, device: torch.device) -> Tensor:
     `bernoulli_`, which spends a double on every element.
     """
     if device.type != "cpu":
-        return torch.rand(shape, device=device) >= rate
+        return torch.empty(shape, dtype=torch.bool, device=device).bernoulli_(1.0 - rate)  # a byte each, no floats
     shape = torch.Size(shape)
     words = torch.empty((shape.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     draws = words.view(torch.int16)[: shape.numel()].view(shape)

@@ -142,6 +142,28 @@ def test_dropconnect_masks_the_recurrent_weights(monkeypatch):
     torch.testing.assert_close(block(x, None)[0], masked)
 
 
+def test_under_autocast_memory_is_rounded_once_as_attention_would_each_time():
+    class NormOfCuda(torch.nn.LayerNorm):
+        """CUDA's autocast has layer norms answer in float32, the CPU's in its own type."""
+
+        def forward(self, x):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+
+    torch.manual_seed(1)
+    model = SHARNN(SHARNNSizes(20, 8, 16, 2, (0,), 1, 11), NO_DROPOUT, layer_norm=NormOfCuda)
+    tokens = torch.randint(0, 20, (3, 5, 2))
+    with torch.autocast("cpu", torch.bfloat16):
+        _, state = model(tokens[0])
+        assert state.layers[0].memory.rows.dtype == torch.bfloat16
+        following, _ = model(tokens[1], state)
+        wide = state.map(torch.Tensor.float)  # such as one that was rebuilt outside autocast
+        again, after = model(tokens[1], wide)
+        assert torch.equal(following, again) and after.layers[0].memory.rows.dtype == torch.bfloat16
+    outside, after = model(tokens[2], after)
+    assert outside.dtype == after.layers[0].memory.rows.dtype == torch.float32
+
+
 def test_state_of_other_lanes_is_refused():
     model = randomised(SHARNNSizes(20, 8, 16, 2, (0,), 1, 50))
     _, state = model(torch.zeros(3, 2, dtype=torch.long))
