@@ -86,8 +86,8 @@ def _before(preset: Preset) -> str:
         "Transformer, none of the LSTM. "
     )
     default = PRESETS["cpu"]
-    if (preset.window, preset.optimizer) != (default.window, default.optimizer):
-        return f"{pilots}Bytes in an update and the windows' length were not tuned, for any. "
+    if (preset.window, preset.chunk, preset.optimizer) != (default.window, default.chunk, default.optimizer):
+        return f"{pilots}Bytes in an update were not tuned, nor the length of windows and of SHA-RNN's chunks. "
     return (
         f"{pilots}Windows of 64 were chosen among 64, 128 and 256, by 5 trials and a run of 6 minutes of the 2-layer "
         "Transformer for each; SHA-RNN's optimizer by scripts/ablate.py, 4 trials and a run of 3 minutes for each of four. "

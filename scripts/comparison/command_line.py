@@ -46,6 +46,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     add("--seeds", help="such as 1,2,3; more can be added later")
     add("--long-minutes", type=float, help="afterwards, one run of so many minutes for the best of each kind")
     add("--parameters", type=int, help="the count that all contestants are brought to")
+    add("--chunk", type=int, help="bytes in a chunk of SHA-RNN's training; an update has as many bytes as before")
     add("--only", help="names of contestants, such as sha_rnn,lstm_lm: leave the others out")
     add("--jobs", type=int, help="trainings side by side, one thread each (default: the preset's)")
     return made

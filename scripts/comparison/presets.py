@@ -244,6 +244,7 @@ def choose(
     jobs: Optional[int] = None,
     long_minutes: Optional[float] = None,
     window: Optional[int] = None,
+    chunk: Optional[int] = None,
     optimizer: Optional[str] = None,
 ) -> Preset:
     """The preset of that name, with what the command line sets otherwise. Raises UsageError naming the option."""
@@ -261,6 +262,7 @@ def choose(
         ("--jobs", jobs),
         ("--parameters", parameters),
         ("--window", window),
+        ("--chunk", chunk),
     ):
         if value is not None and not value > 0:
             raise UsageError(f"{option} must be above 0, but it is {value:g}")
@@ -283,12 +285,17 @@ def choose(
         preset = replace(preset, parameters=parameters)
     if jobs is not None:
         preset = replace(preset, jobs=jobs)
+    per_update = preset.lanes * preset.chunk
+    for option, value in (("--window", window), ("--chunk", chunk)):
+        if value is not None and per_update % value:
+            raise UsageError(f"{option} {value} does not divide the {per_update:,} bytes of an update")
     if window is not None:
-        if preset.lanes * preset.chunk % window:
-            raise UsageError(
-                f"--window {window} does not divide the {preset.lanes * preset.chunk:,} bytes of an update"
-            )
         preset = replace(preset, window=window, generated=max(preset.generated, window // 2))
+    if chunk is not None:
+        if chunk >= preset.context:
+            raise UsageError(f"--chunk {chunk} must be below the context length, {preset.context}")
+        full = preset.lanes_full and max(1, preset.lanes_full * preset.chunk // chunk)
+        preset = replace(preset, chunk=chunk, lanes=per_update // chunk, lanes_full=full)
     if optimizer is not None:
         preset = replace(preset, optimizer=optimizer)
     if long_minutes is not None:

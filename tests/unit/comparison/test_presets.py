@@ -16,6 +16,8 @@ def test_options_replace_what_the_preset_says():
     assert (preset.budget, preset.trial, preset.long) == (Budget(8), Budget(2), Budget(30))
     assert (preset.seeds, preset.parameters, preset.jobs) == ((4, 5), 1_000_000, 1)
     assert [choose("cpu", window=window).generated for window in (64, 1024)] == [256, 512]  # half a window at least
+    preset = choose("paper", chunk=512)
+    assert (preset.chunk, preset.lanes, preset.lanes_full, preset.window) == (512, 32, 16, 1024)
     timed = [
         choose("smoke", **options).timed for options in ({}, {"minutes": 1}, {"trial_minutes": 1}, {"long_minutes": 1})
     ]
@@ -34,6 +36,7 @@ def test_only_seeds_and_long_runs_may_be_added_to_a_comparison():
         {"jobs": 7},
         {"trial_minutes": 7},
         {"window": 128},
+        {"chunk": 128},
     ):
         assert choose("cpu", **other).identity() != one
 
@@ -56,6 +59,8 @@ def test_the_optimizer_is_in_the_identity_of_sha_rnn():
         ("cpu", {"trials": 6}, "--trials 6 is more than the 5"),
         ("cpu", {"jobs": 0}, "--jobs must be above 0"),
         ("cpu", {"window": 100}, "--window 100 does not divide the 1,024 bytes of an update"),
+        ("cpu", {"chunk": 100}, "--chunk 100 does not divide the 1,024 bytes of an update"),
+        ("cpu", {"chunk": 1024}, "--chunk 1024 must be below the context length, 1024"),
         ("cpu", {"seeds": "one"}, "--seeds takes whole numbers such as 1,2,3, not 'one'"),
         ("cpu", {"seeds": "0"}, "--seeds must be at least 1"),
     ],
