@@ -557,9 +557,11 @@ CASES = [
 
 
 def shown(error: str, world: World) -> str:
-    """The message as it stands in the table: without this machine's paths and torch's own words."""
+    """The message as it stands in the table: without this machine's paths, torch's own words, and numbers that hang on the
+    text (Python's own documentation, another in each version)."""
     error = error.replace(str(world.data), "DATA").replace(str(world.saved), "SAVED").replace("|", "\\|")
     error = error.replace(str(world.saved.parent / "new"), "NEW").replace(str(world.saved.parent / "json"), "JSON")
+    error = re.sub(r"(--vocab-size .* choose at (?:most|least)) \d+", r"\1 N", error)
     return re.sub(r"fairseq checkpoint \(.*\); choose", "fairseq checkpoint (what torch says of it); choose", error)
 
 
