@@ -188,7 +188,8 @@ def _starts_as_asked() -> None:
     @_patch(distributed_utils, "call_main")
     def call_main(original, cfg, main, **kwargs):
         training = main.__module__.endswith("train")
-        workers = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+        launched = "RANK" in os.environ  # by torchrun
+        workers = int(os.environ.get("WORLD_SIZE", 1)) if launched else 1
         if cfg.common.cpu and torch.cuda.is_available():
             _leave_gpus_alone(cfg.distributed_training)
         if workers > 1 and not training:
@@ -209,7 +210,9 @@ def _starts_as_asked() -> None:
             refuse_flat_parameters(distributed.ddp_backend)
         if workers > 1 and not cfg.common.cpu and distributed.distributed_init_method is None:
             distributed.distributed_world_size = workers  # fairseq-fixed looks no further when it counts one GPU here
-        if workers > 1 and cfg.common.cpu and distributed.distributed_init_method is None:
+        if (
+            launched and cfg.common.cpu and distributed.distributed_init_method is None
+        ):  # for one, too: 0.12.2 takes NCCL
             distributed.distributed_world_size = workers
             distributed.distributed_rank = int(os.environ["RANK"])
             distributed.device_id = int(os.environ.get("LOCAL_RANK", 0))
@@ -221,7 +224,7 @@ def _starts_as_asked() -> None:
             result = original(cfg, main, **kwargs)
         except torch.multiprocessing.ProcessExitedException as error:
             raise SystemExit(error.exit_code) from None  # a worker has ended, and has said why
-        if workers > 1 and torch.distributed.is_initialized():
+        if launched and torch.distributed.is_initialized():
             # fairseq leaves the group's threads running; now and then one aborts a finished run at interpreter exit
             torch.distributed.destroy_process_group()
         return result

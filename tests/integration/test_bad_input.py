@@ -556,12 +556,19 @@ CASES = [
 ]
 
 
+OF_THE_TEXT = (
+    *(r"(choose at (?:most|least)) \d+", r"(names) [1-9]\d*(?= words where)", r"(has) \d+(?= <unk>)"),
+    *(r"(has) \d+(?= bytes where)", r"(tells of) \d+"),
+)
+
+
 def shown(error: str, world: World) -> str:
     """The message as it stands in the table: without this machine's paths, torch's own words, and numbers that hang on the
     text (Python's own documentation, another in each version)."""
     error = error.replace(str(world.data), "DATA").replace(str(world.saved), "SAVED").replace("|", "\\|")
     error = error.replace(str(world.saved.parent / "new"), "NEW").replace(str(world.saved.parent / "json"), "JSON")
-    error = re.sub(r"(--vocab-size .* choose at (?:most|least)) \d+", r"\1 N", error)
+    for number in OF_THE_TEXT:
+        error = re.sub(number, r"\1 N", error)
     return re.sub(r"fairseq checkpoint \(.*\); choose", "fairseq checkpoint (what torch says of it); choose", error)
 
 
