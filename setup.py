@@ -1,6 +1,6 @@
 """Packaging. Python 3.11 and 3.12 take fairseq-fixed (fairseq with the fixes they need), 3.8 to 3.10 the official one.
 
-Building fairseq from source needs torch and numpy first: see scripts/setup.sh. The CPU
+Building fairseq-fixed from source needs torch and numpy first: see scripts/setup.sh. The CPU
 kernels (fairseq_sharnn/kernels) are compiled where torch and a C++ compiler are at hand, and left out elsewhere.
 """
 

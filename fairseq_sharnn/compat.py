@@ -188,7 +188,7 @@ def _starts_as_asked() -> None:
     @_patch(distributed_utils, "call_main")
     def call_main(original, cfg, main, **kwargs):
         training = main.__module__.endswith("train")
-        launched = "RANK" in os.environ  # by torchrun
+        launched = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()  # by torchrun or its like
         workers = int(os.environ.get("WORLD_SIZE", 1)) if launched else 1
         if cfg.common.cpu and torch.cuda.is_available():
             _leave_gpus_alone(cfg.distributed_training)

@@ -91,7 +91,7 @@ def _before(preset: Preset) -> str:
     return (
         f"{pilots}Windows of 64 were chosen among 64, 128 and 256, by 5 trials and a run of 6 minutes of the 2-layer "
         "Transformer for each; SHA-RNN's optimizer by scripts/ablate.py, 4 trials and a run of 3 minutes for each of four. "
-        "Bytes in an update were not tuned, nor SHA-RNN's chunk. "
+        "Bytes in an update were not tuned, and SHA-RNN's chunk in pilots alone. "
     )
 
 

@@ -567,6 +567,8 @@ def shown(error: str, world: World) -> str:
     text (Python's own documentation, another in each version)."""
     error = error.replace(str(world.data), "DATA").replace(str(world.saved), "SAVED").replace("|", "\\|")
     error = error.replace(str(world.saved.parent / "new"), "NEW").replace(str(world.saved.parent / "json"), "JSON")
+    two = re.search(r"(?:names|has) (\d+) (?:words|bytes) where .* (?:has|tells of) (\d+)", error)
+    assert two is None or two[1] != two[2], error
     for number in OF_THE_TEXT:
         error = re.sub(number, r"\1 N", error)
     return re.sub(r"fairseq checkpoint \(.*\); choose", "fairseq checkpoint (what torch says of it); choose", error)

@@ -171,6 +171,23 @@ def test_epochs_end_together(small, tmp_path):
     assert sum(counts) == 2 * 5000  # 4 lanes of 1,250 of 5,003 bytes
 
 
+def test_evaluation_by_a_lone_worker_is_evaluation(small, two):
+    """As a job's template may start it: one process, launched like several."""
+    options = ("--task", "byte_level_lm", "--path", two[0] / "checkpoint_last.pt", "--gen-subset", "test", "--cpu")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launched = run_command(
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 1, "--master_port", port),
+        *(Path(sys.executable).with_name("fairseq-eval-lm"), small, "--user-dir", USER_DIR, *options),
+        *("--tokens-per-sample", 32, "--batch-size", 4),
+    )
+    alone = eval_lm(small, two[0] / "checkpoint_last.pt", "--tokens-per-sample", 32, "--batch-size", 4)
+    assert launched.code == alone.code == 0, launched.output[-3000:]
+    results = [re.search(r"Loss \(base 2\): ([\d.]+)", each.output)[1] for each in (launched, alone)]
+    assert results[0] == results[1] and "Traceback" not in launched.output
+
+
 def test_evaluation_tools_refuse_several_workers_in_one_line(small, two):
     """What torchrun would start, as one of its processes."""
     finished = eval_lm(
