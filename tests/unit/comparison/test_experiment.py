@@ -109,7 +109,7 @@ def compared(tmp_path, monkeypatch):
 def test_windows_half_of_which_is_context_where_less_fits(compared):
     made, evaluated = compared
     wanted, fitted = evaluated()
-    assert fitted == ["transformer_wide", "lstm_lm"]
+    assert sorted(fitted) == ["lstm_lm", "transformer_wide"]  # two at a time
     assert wanted["transformer_wide"] == {"blocks": None, "half": "32"}
     assert wanted["lstm_lm"] == {"blocks": None, "half": "64"}
     assert list(wanted["sha_rnn"]) == ["streaming"]
