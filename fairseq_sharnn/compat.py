@@ -210,9 +210,8 @@ def _starts_as_asked() -> None:
             refuse_flat_parameters(distributed.ddp_backend)
         if workers > 1 and not cfg.common.cpu and distributed.distributed_init_method is None:
             distributed.distributed_world_size = workers  # fairseq-fixed looks no further when it counts one GPU here
-        if (
-            launched and cfg.common.cpu and distributed.distributed_init_method is None
-        ):  # for one, too: 0.12.2 takes NCCL
+        # for a lone worker, too: fairseq 0.12.2 takes NCCL for it
+        if launched and cfg.common.cpu and distributed.distributed_init_method is None:
             distributed.distributed_world_size = workers
             distributed.distributed_rank = int(os.environ["RANK"])
             distributed.device_id = int(os.environ.get("LOCAL_RANK", 0))

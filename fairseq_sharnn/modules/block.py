@@ -82,9 +82,8 @@ class Block(nn.Module):
         if m is None:
             return (), None
         rows, kind = m.detach().transpose(0, 1), m.device.type
-        if torch.is_autocast_enabled(
-            kind
-        ):  # attention would round them each time they are seen: once, and half the room
+        if torch.is_autocast_enabled(kind):
+            # attention would round them each time it sees them: once is enough, and takes half the room
             rows = rows.to(torch.get_autocast_dtype(kind))
         memory = empty_memory(m.size(1), m.size(2), rows) if state is None else state.memory
         memory = memory.extended(rows, self.context)

@@ -96,9 +96,9 @@ def half_rows(summaries: Sequence[Dict]) -> List[List[str]]:
     for item in summaries:
         half, seconds = item["half_bpb"], item["half_seconds"]
         if half is not None and item["test_bpb"] is not None and _takes_longer(item, ours):
-            lead = (
-                ("–", "–") if ours is None else (_times(item, ours), f"{half['mean'] - ours['test_bpb']['mean']:+.4f}")
-            )
+            lead = ["–", "–"]
+            if ours is not None:
+                lead = [_times(item, ours), f"{half['mean'] - ours['test_bpb']['mean']:+.4f}"]
             rows.append([item["title"], number(item["test_bpb"], 4), number(half, 4), number(seconds, 1), *lead])
     return rows
 
