@@ -46,7 +46,7 @@ class FairseqLambMinTrust(FairseqOptimizer):
     """LambMinTrust under fairseq's trainer. Its norms are per tensor, so parameters must not be flattened."""
 
     never_flat = True
-    # Set (compat.py) where fairseq hands over float32 copies of half-precision parameters, which it never saves.
+    # Set (compat/training.py) where fairseq hands over float32 copies of half-precision parameters, which it never saves.
     parameters_are_masters = False
     # torch's GradScaler leaves the gradients of such an optimizer alone: see `step`.
     _step_supports_amp_scaling = True
@@ -63,7 +63,7 @@ class FairseqLambMinTrust(FairseqOptimizer):
         self._watched: List[Tuple[str, torch.Tensor]] = []
 
     def watch_trust(self, names: Iterable[str], updates: Callable[[], int]) -> None:
-        """Told by the trainer (compat.py) what --trust-log needs: the parameters' names and the number of updates made."""
+        """Told by the trainer (compat/training.py) what --trust-log needs: the parameters' names and the number of updates made."""
         if self._trust_log is not None:
             self._watched, self._updates = list(zip(names, self.params)), updates
 

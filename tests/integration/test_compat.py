@@ -1,4 +1,4 @@
-"""What the patches in compat.py change, where no other test stands for it."""
+"""What the patches in compat change, where no other test stands for it."""
 
 import os
 import pickle

@@ -1,0 +1,150 @@
+"""Patches to how fairseq writes and reads checkpoints."""
+
+import functools
+import shutil
+from argparse import Namespace
+from contextlib import contextmanager
+from typing import Any, List
+
+import torch
+from fairseq import checkpoint_utils
+from fairseq.distributed import utils as distributed_utils
+from fairseq.file_io import PathManager
+from fairseq.trainer import Trainer
+
+from fairseq_sharnn.checkpoint_files import check_sums, refuse_ruins, replaced
+from fairseq_sharnn.compat.patching import patch
+from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.option_checks import refuse_other_task
+
+
+@contextmanager
+def _torch_load(weights_only: bool):
+    """Have torch.load calls that do not say it themselves load with `weights_only`, for one call of fairseq."""
+    load = torch.load
+    torch.load = functools.partial(load, weights_only=weights_only)
+    try:
+        yield
+    finally:
+        torch.load = load
+
+
+def load_safely_and_in_one_line() -> None:
+    """A damaged, foreign or missing checkpoint ends in a traceback that does not name the file; altered tensors are not
+    noticed at all; and fairseq 0.12.2 runs code from the file. One line, checksums, `weights_only`.
+    Test: test_bad_input.py, test_compat.py.
+    """
+
+    @patch(checkpoint_utils, "load_checkpoint_to_cpu")
+    def load_checkpoint_to_cpu(original, path, *args, **kwargs):
+        try:
+            check_sums(path)
+            with _torch_load(weights_only=True):
+                state = original(path, *args, **kwargs)
+            for task in _resuming:
+                if hasattr(task, "check_checkpoint"):
+                    task.check_checkpoint(state.get("task_state"), f"checkpoint {path}")
+            return state
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UsageError(
+                f"cannot load checkpoint {path}: it is damaged or not a fairseq checkpoint ({reason[:200]}); choose "
+                "an earlier one with --restore-file (training) or --path (evaluation), or delete it to start afresh"
+            ) from error
+
+    @patch(checkpoint_utils, "load_model_ensemble_and_task")
+    def load_model_ensemble_and_task(original, filenames, *args, **kwargs):
+        try:
+            models, cfg, task = original(filenames, *args, **kwargs)
+            refuse_other_task(filenames, str(getattr(cfg.task, "_name", None)), task)
+            return models, cfg, task
+        except OSError as error:
+            if "Model file not found" not in str(error):
+                raise
+            raise UsageError(f"checkpoint {':'.join(filenames)} does not exist: check --path") from error
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            raise UsageError(
+                f"checkpoint {':'.join(filenames)} does not fit this task's vocabulary or the model: "
+                f"{str(error).strip().splitlines()[-1].strip()}; choose the --task it was trained with"
+            ) from error
+
+    @patch(Trainer, "load_checkpoint")
+    def load_checkpoint(original, self, filename, *args, **kwargs):
+        _resuming.append(self.task)
+        try:
+            return original(self, filename, *args, **kwargs)
+        except AssertionError as error:
+            if "--reset-optimizer" not in str(error):
+                raise
+            raise UsageError(f"checkpoint {filename}: {error}") from error
+        except Exception as error:
+            if "Cannot load model parameters" not in str(error):
+                raise
+            raise UsageError(
+                f"checkpoint {filename} does not fit the model: use the --arch and sizes it was trained with, "
+                "or another --save-dir"
+            ) from error
+        finally:
+            _resuming.pop()
+
+
+# The task of the trainer that is loading a checkpoint: fairseq never shows it the task's state.
+_resuming: List[Any] = []
+
+
+def are_replaced_whole() -> None:
+    """fairseq copies checkpoint_last.pt and checkpoint_best.pt over the old ones in place, and after a full disk goes on
+    writing behind the broken part. A file takes its name only when it is complete and on disk.
+    Test: test_compat.py, benchmarks/kill_and_resume.py.
+    """
+
+    @patch(PathManager, "copy")
+    def copy(original, src_path, dst_path, overwrite=False):
+        return replaced(dst_path, lambda temporary: shutil.copyfile(src_path, temporary))
+
+    @patch(checkpoint_utils, "torch_persistent_save")
+    def torch_persistent_save(original, obj, filename, async_write=False):
+        if async_write or not PathManager.supports_rename(filename):
+            return original(obj, filename, async_write=async_write)
+
+        def write(temporary: str) -> None:
+            with open(temporary, "wb") as file:  # through Python, whose errors say what is wrong
+                torch.save(obj, file)
+
+        return replaced(filename, write)
+
+
+def gather_streams() -> None:
+    """Only rank 0 asks the epoch iterator for its state; here every rank is still at hand to send its lanes.
+    Test: test_workers.py.
+    """
+
+    @patch(checkpoint_utils, "save_checkpoint")
+    def save_checkpoint(original, cfg, trainer, epoch_itr, val_loss):
+        if not cfg.no_save:
+            refuse_ruins(trainer.get_model().parameters(), trainer.get_num_updates())
+        if not cfg.no_save and hasattr(epoch_itr, "gather_state"):
+            workers = trainer.data_parallel_world_size
+            group = trainer.data_parallel_process_group if workers > 1 else None
+            epoch_itr.gather_state(workers, trainer.data_parallel_rank, group)
+        return original(cfg, trainer, epoch_itr, val_loss)
+
+
+def reach_every_worker() -> None:
+    """Rank 0 sends the checkpoint it has read to the others, through a torch.load that since torch 2.6 refuses the
+    configuration in it. It comes from our own rank 0, in memory. Test: test_workers.py.
+    """
+
+    @patch(distributed_utils, "_broadcast_object_slow")
+    def _broadcast_object_slow(original, *args, **kwargs):
+        with _torch_load(weights_only=False):
+            return original(*args, **kwargs)
+
+
+def of_lstm_lm_load() -> None:
+    """Checkpoints of fairseq's older models hold an argparse.Namespace, which torch refuses to unpickle with
+    `weights_only`. A Namespace is plain data. Test: test_bytes_in_bits_out.py.
+    """
+    torch.serialization.add_safe_globals([Namespace])

@@ -1,0 +1,37 @@
+"""Patches to fairseq's losses."""
+
+import torch
+from fairseq.criterions.adaptive_loss import AdaptiveLoss
+from fairseq.modules import AdaptiveSoftmax
+
+from fairseq_sharnn.compat.patching import patch
+from fairseq_sharnn.models.adaptive import losses_in_bands
+
+
+def adaptive_loss_counts_every_target() -> None:
+    """fairseq takes number 1 of every band for padding, though the bands behind the first are numbered from 0: a symbol
+    of each gets no loss. And it sums the loss in half precision, which ends at 65504: 16 x 1024 targets of a fresh model
+    cost more. Padding is looked for in the first band alone; bands answer in float32, to the scorer as well.
+    Test: tests/unit/models/test_adaptive.py.
+    """
+
+    @patch(AdaptiveSoftmax, "__init__")
+    def __init__(original, self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        for band in (self.head, *self.tail):
+            band.register_forward_hook(_in_float32)
+
+    @patch(AdaptiveLoss, "forward")
+    def forward(original, self, model, sample, reduce=True):
+        output = model(**sample["net_input"])
+        target = model.get_targets(sample, output)
+        loss = losses_in_bands(model.decoder.adaptive_softmax, output[0], target.view(-1), self.padding_idx)
+        loss = loss.sum().view(1) if reduce else loss
+        ntokens = int(target.ne(self.padding_idx).sum())
+        sample_size = target.size(0) if self.sentence_avg else ntokens
+        counts = {"ntokens": ntokens, "nsentences": target.size(0), "sample_size": sample_size}
+        return loss, sample_size, {"loss": loss.data, **counts}
+
+
+def _in_float32(module, inputs, logits: torch.Tensor) -> torch.Tensor:
+    return logits.float()

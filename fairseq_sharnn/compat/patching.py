@@ -1,0 +1,23 @@
+"""How a function of fairseq is replaced by one that calls it."""
+
+import functools
+import inspect
+
+
+def patch(owner, name: str):
+    """Replace `owner.name` by the decorated function, which takes the original first. Once a process."""
+
+    def decorate(function):
+        original = getattr(owner, name)
+        if getattr(original, "_fairseq_sharnn", False):
+            return
+
+        @functools.wraps(original)
+        def patched(*args, **kwargs):
+            return function(original, *args, **kwargs)
+
+        patched._fairseq_sharnn = True
+        of_class = isinstance(inspect.getattr_static(owner, name), (classmethod, staticmethod))
+        setattr(owner, name, staticmethod(patched) if of_class else patched)
+
+    return decorate

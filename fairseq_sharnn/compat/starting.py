@@ -1,0 +1,90 @@
+"""Patches to how fairseq starts its command lines and their workers."""
+
+import importlib.util
+import os
+import warnings
+
+import torch
+from fairseq.distributed import utils as distributed_utils
+from fairseq.optim import OPTIMIZER_REGISTRY
+
+from fairseq_sharnn.compat.patching import patch
+from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.option_checks import check_evaluation, check_training, refuse_flat_parameters
+
+
+def starts_as_asked() -> None:
+    """Before training starts: torchrun works on CPU too (fairseq starts independent runs that overwrite each other),
+    --bf16 does not ask for a TPU, what cannot work is refused in one line, and evaluation stays in one process: with
+    --distributed-world-size above 1 fairseq prints the figure of a part of the file.
+    Test: test_workers.py, test_precision.py, test_bad_input.py, test_bytes_in_bits_out.py.
+    """
+
+    @patch(distributed_utils, "call_main")
+    def call_main(original, cfg, main, **kwargs):
+        training = main.__module__.endswith("train")
+        launched = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()  # by torchrun or its like
+        workers = int(os.environ.get("WORLD_SIZE", 1)) if launched else 1
+        if cfg.common.cpu and torch.cuda.is_available():
+            _leave_gpus_alone(cfg.distributed_training)
+        if workers > 1 and not training:
+            raise UsageError(
+                "fairseq's evaluation tools run in one process: start them without torchrun, and split the work with "
+                "--num-shards and --shard-id"
+            )
+        if training:
+            check_training(cfg)
+        else:
+            check_evaluation(cfg, main)
+            if cfg.distributed_training.distributed_init_method is None:
+                cfg.distributed_training.distributed_world_size = 1
+        if cfg.common.bf16 and cfg.common.tpu and importlib.util.find_spec("torch_xla") is None:
+            cfg.common.tpu = cfg.distributed_training.tpu = False
+        distributed = cfg.distributed_training
+        if training and getattr(OPTIMIZER_REGISTRY.get(cfg.optimizer._name), "never_flat", False):
+            refuse_flat_parameters(distributed.ddp_backend)
+        if workers > 1 and not cfg.common.cpu and distributed.distributed_init_method is None:
+            distributed.distributed_world_size = workers  # fairseq-fixed looks no further when it counts one GPU here
+        # for a lone worker, too: fairseq 0.12.2 takes NCCL for it
+        if launched and cfg.common.cpu and distributed.distributed_init_method is None:
+            distributed.distributed_world_size = workers
+            distributed.distributed_rank = int(os.environ["RANK"])
+            distributed.device_id = int(os.environ.get("LOCAL_RANK", 0))
+            distributed.distributed_init_method = "env://"
+            distributed.distributed_no_spawn = True
+            distributed.distributed_backend = "gloo"
+            distributed.ddp_backend = "legacy_ddp"
+        try:
+            result = original(cfg, main, **kwargs)
+        except torch.multiprocessing.ProcessExitedException as error:
+            raise SystemExit(error.exit_code) from None  # a worker has ended, and has said why
+        if launched and torch.distributed.is_initialized():
+            # fairseq leaves the group's threads running; now and then one aborts a finished run at interpreter exit
+            torch.distributed.destroy_process_group()
+        return result
+
+
+def _leave_gpus_alone(distributed) -> None:
+    """With --cpu fairseq still moves norms of gradients to a GPU that it sees, and starts a worker for each GPU."""
+    torch.cuda.is_available = lambda: False
+    torch.cuda.device_count = lambda: 0
+    if distributed.distributed_init_method is None:
+        distributed.distributed_world_size = 1
+
+
+def no_warning_flood() -> None:
+    """fairseq calls parts of torch and hydra that warn about their future at every start; nothing a user can act on. Nor
+    on cuDNN's advice to flatten LSTM weights that DropConnect has just made, or bf16 ones.
+    Test: test_bytes_in_bits_out.py.
+    """
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"fairseq\.")
+    for message in (
+        r"\s*RNN module weights are not part of single contiguous chunk",
+        r"\s*amp_C fused kernels unavailable",
+        r"\s*hydra\.experimental",
+        r"\s*The version_base",
+        r"\s*The strict flag in the compose API",
+        r"\s*'\w+' is validated against ConfigStore",
+        r"\s*In '\w+': Usage of deprecated keyword in package header",
+    ):
+        warnings.filterwarnings("ignore", category=UserWarning, message=message)

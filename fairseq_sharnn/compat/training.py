@@ -1,0 +1,95 @@
+"""Patches to fairseq's trainer and its optimizers."""
+
+import logging
+
+from fairseq.optim import OPTIMIZER_REGISTRY
+from fairseq.optim.fp16_optimizer import FP16Optimizer
+from fairseq.trainer import Trainer
+
+from fairseq_sharnn.compat.patching import patch
+from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.option_checks import refuse_flat_parameters
+
+logger = logging.getLogger(__name__)
+
+
+def lamb_is_never_flattened() -> None:
+    """`--fp16` flattens all parameters into one buffer, for which LAMB's norms are another algorithm. fairseq only
+    refuses, after building the buffer; where the optimizer declares that it takes no flat parameters, keep tensors.
+    The optimizer is also told that it holds master weights, which nothing else saves. Test: test_precision.py.
+    """
+
+    @patch(FP16Optimizer, "build_optimizer")
+    def build_optimizer(original, cfg, params, **kwargs):
+        name = cfg.optimizer if isinstance(cfg.optimizer, str) else getattr(cfg.optimizer, "_name", None)
+        never_flat = getattr(OPTIMIZER_REGISTRY.get(name), "never_flat", False)
+        if never_flat and not cfg.common.fp16_no_flatten_grads:
+            logger.info(f"{name} takes norms of each tensor: as with --fp16-no-flatten-grads")
+            cfg.common.fp16_no_flatten_grads = True
+        optimizer = original(cfg, params, **kwargs)
+        if never_flat:
+            optimizer.fp32_optimizer.parameters_are_masters = True
+        return optimizer
+
+    @patch(Trainer, "_build_optimizer")
+    def _build_optimizer(original, self):
+        if getattr(OPTIMIZER_REGISTRY.get(self.cfg.optimizer._name), "never_flat", False):
+            refuse_flat_parameters(self.cfg.distributed_training.ddp_backend)
+        original(self)
+        _tell_names(self)
+
+
+def _tell_names(trainer) -> None:
+    """fairseq's optimizers see tensors without names; one that logs them is told. Test: test_trust_log.py."""
+    optimizer = trainer._optimizer
+    for wrapper in ("fp32_optimizer", "wrapped_optimizer"):
+        if not hasattr(optimizer, "watch_trust") and hasattr(optimizer, wrapper):
+            optimizer = getattr(optimizer, wrapper)
+    if hasattr(optimizer, "watch_trust") and trainer.is_data_parallel_master:
+        names = [name for name, parameter in trainer.get_model().named_parameters() if parameter.requires_grad]
+        optimizer.watch_trust(names, trainer.get_num_updates)
+
+
+def failed_updates_say_where() -> None:
+    """fairseq drops the chunk of an update that runs out of memory and goes on, which tears a stream; and it does not
+    say where a NaN came from. Stop with the update, the chunk and the place; the last checkpoint is still good.
+    Test: test_resume.py.
+    """
+
+    @patch(Trainer, "train_step")
+    def train_step(original, self, samples, raise_oom=False):
+        streams = [sample["net_input"].get("stream") for sample in samples if sample and "net_input" in sample]
+        if not streams or streams[0] is None:
+            return original(self, samples, raise_oom)
+        place = (
+            f"update {self.get_num_updates() + 1:,} (chunk {streams[0].index + 1:,} of the epoch, its first lane at "
+            f"{streams[0].unit} {streams[0].first_byte:,})"
+        )
+        advice = (
+            "this update was not made and the checkpoints are as they were; go on from the last one (or from "
+            "checkpoint_best.pt with --restore-file, if the loss had risen before) with"
+        )
+        try:
+            return original(self, samples, raise_oom=True)
+        except FloatingPointError as error:
+            raise UsageError(f"{place}: {error}; {advice} a lower --lr or --clip-norm") from error
+        except RuntimeError as error:
+            if "out of memory" not in str(error):
+                raise
+            raise UsageError(
+                f"{place}: out of memory; {advice} a smaller --batch-size (and --update-freq), a smaller "
+                "--tokens-per-sample, or --checkpoint-activations"
+            ) from error
+
+
+def best_metric_is_one_that_exists() -> None:
+    """A mistyped --best-checkpoint-metric is a KeyError at the first validation. Test: test_bad_input.py."""
+    from fairseq_cli import train
+
+    @patch(train, "get_valid_stats")
+    def get_valid_stats(original, cfg, trainer, stats, *rest):
+        metric = cfg.checkpoint.best_checkpoint_metric
+        if metric not in stats:
+            known = ", ".join(sorted(name for name, value in stats.items() if value is not None))
+            raise UsageError(f"--best-checkpoint-metric {metric} is not one of what validation measures: {known}")
+        return original(cfg, trainer, stats, *rest)
