@@ -1,5 +1,7 @@
 """Patches to how fairseq starts its command lines and their workers."""
 
+import gc
+import importlib
 import importlib.util
 import os
 import warnings
@@ -54,14 +56,26 @@ def starts_as_asked() -> None:
             distributed.distributed_no_spawn = True
             distributed.distributed_backend = "gloo"
             distributed.ddp_backend = "legacy_ddp"
+        if launched:
+            importlib.import_module(
+                "torch.distributed.nn.functional"
+            )  # imported later, it would hold the group for ever
         try:
             result = original(cfg, main, **kwargs)
         except torch.multiprocessing.ProcessExitedException as error:
             raise SystemExit(error.exit_code) from None  # a worker has ended, and has said why
         if launched and torch.distributed.is_initialized():
-            # fairseq leaves the group's threads running; now and then one aborts a finished run at interpreter exit
-            torch.distributed.destroy_process_group()
+            _end_process_groups()
         return result
+
+
+def _end_process_groups() -> None:
+    """fairseq leaves the groups' threads running, and now and then one aborts a finished run at interpreter exit. They
+    end with the last reference to a group, which torch's own call does not reach: fairseq and its trainer hold more.
+    """
+    vars(distributed_utils.get_global_group).pop("_global_group", None)
+    torch.distributed.destroy_process_group()
+    gc.collect()  # the trainer, which is in a cycle
 
 
 def _leave_gpus_alone(distributed) -> None:

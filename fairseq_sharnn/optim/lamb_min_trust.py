@@ -63,7 +63,7 @@ class FairseqLambMinTrust(FairseqOptimizer):
         self._watched: List[Tuple[str, torch.Tensor]] = []
 
     def watch_trust(self, names: Iterable[str], updates: Callable[[], int]) -> None:
-        """Told by the trainer (compat/training.py) what --trust-log needs: the parameters' names and the number of updates made."""
+        """Told by the trainer (compat/training.py) what --trust-log needs: names of parameters, the number of updates."""
         if self._trust_log is not None:
             self._watched, self._updates = list(zip(names, self.params)), updates
 

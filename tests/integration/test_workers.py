@@ -1,6 +1,7 @@
 """Several workers on CPU, through torchrun and the very fairseq-train."""
 
 import math
+import os
 import re
 import socket
 import sys
@@ -17,7 +18,7 @@ UPDATES = 50
 EVERY = ("--save-interval-updates", 1, "--validate-interval-updates", 20)
 
 
-def torchrun(data, save_dir, *arguments, workers=2):
+def torchrun(data, save_dir, *arguments, workers=2, **options):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -27,6 +28,7 @@ def torchrun(data, save_dir, *arguments, workers=2):
         *(data, "--user-dir", USER_DIR, "--task", "byte_level_lm", *MICRO, *RECIPE, "--cpu"),
         *("--tokens-per-sample", 32, "--batch-size", 2, "--log-format", "simple", "--log-interval", 1),
         *("--warmup-updates", 5, "--dropout", 0, "--save-dir", save_dir, *arguments),
+        **options,
     )
 
 
@@ -169,6 +171,28 @@ def test_epochs_end_together(small, tmp_path):
     assert finished.code == 0, finished.output[-3000:]
     counts = [float(n) for n in re.findall(r"train_inner.*?wpb=([\d.]+)", finished.output)]
     assert sum(counts) == 2 * 5000  # 4 lanes of 1,250 of 5,003 bytes
+
+
+LIST_THREADS = """
+import atexit, pathlib, sys
+
+@atexit.register
+def list_threads():
+    names = [comm.read_text().strip() for comm in pathlib.Path("/proc/self/task").glob("*/comm")]
+    if "fairseq" in sys.modules:
+        print("threads at exit:", " ".join(sorted(names)), flush=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's list of threads")
+def test_finished_workers_leave_no_thread_of_their_group(small, tmp_path):
+    """A thread of gloo that outlives the training aborts, now and then, a worker that has done all its work."""
+    (tmp_path / "sitecustomize.py").write_text(LIST_THREADS)
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    finished = torchrun(small, tmp_path / "save", "--max-update", 3, env={"PYTHONPATH": path})
+    assert finished.code == 0, finished.output[-3000:]
+    threads = re.findall(r"threads at exit: (.*)", finished.output)
+    assert len(threads) == 2 and not [names for names in threads if "gloo" in names], threads
 
 
 def test_evaluation_by_a_lone_worker_is_evaluation(small, two):
