@@ -60,11 +60,12 @@ def starts_as_asked() -> None:
             importlib.import_module(
                 "torch.distributed.nn.functional"
             )  # imported later, it would hold the group for ever
+        callers_own = torch.distributed.is_initialized()
         try:
             result = original(cfg, main, **kwargs)
         except torch.multiprocessing.ProcessExitedException as error:
             raise SystemExit(error.exit_code) from None  # a worker has ended, and has said why
-        if launched and torch.distributed.is_initialized():
+        if torch.distributed.is_initialized() and not callers_own:
             _end_process_groups()
         return result
 
@@ -75,7 +76,7 @@ def _end_process_groups() -> None:
     """
     vars(distributed_utils.get_global_group).pop("_global_group", None)
     torch.distributed.destroy_process_group()
-    gc.collect()  # the trainer, which is in a cycle
+    gc.collect()  # a trainer is in a cycle, and DDP's reducer with it
 
 
 def _leave_gpus_alone(distributed) -> None:
