@@ -15,7 +15,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from typing import Dict, List, Optional, Tuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests.conftest import free_port  # noqa: E402
 from tests.integration.checkpoints import differences  # noqa: E402
 
 UPDATE = re.compile(r"train_inner.*?bpb=([\d.]+).*?wpb=([\d.]+).*?num_updates=(\d+)")
@@ -37,27 +37,16 @@ def command(data: Path, save_dir: Path, updates: int, workers: int) -> List[str]
     train = str(Path(sys.executable).with_name("fairseq-train"))
     start = [train]
     if workers > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(workers)]
-        start = [*launcher, "--master_addr", "127.0.0.1", "--master_port", port, train]
+        start = [*launcher, "--master_addr", "127.0.0.1", "--master_port", str(free_port()), train]
     return [
         *(*start, str(data), "--user-dir", str(ROOT / "fairseq_sharnn"), "--task", "byte_level_lm", "--cpu"),
         *("--arch", "sha_rnn", "--decoder-embed-dim", "32", "--boom-dim", "64", "--context-length", "200"),
         *("--optimizer", "lamb_min_trust", "--lr", "5e-3", "--lr-scheduler", "fixed", "--warmup-updates", "20"),
         *("--clip-norm", "0.25", "--batch-size", "2", "--tokens-per-sample", "32", "--max-update", str(updates)),
         *("--save-interval-updates", "2", "--keep-interval-updates", "2", "--no-epoch-checkpoints"),
-        *(
-            "--validate-interval-updates",
-            "50",
-            "--save-dir",
-            str(save_dir),
-            "--log-format",
-            "simple",
-            "--log-interval",
-            "1",
-        ),
+        *("--validate-interval-updates", "50", "--save-dir", str(save_dir), "--log-format", "simple"),
+        *("--log-interval", "1"),
     ]
 
 

@@ -1,6 +1,10 @@
 """What all tests share: the repository's folders, real text, and the command lines."""
 
+import contextlib
 import os
+import random
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +16,9 @@ import pytest
 # SHARNN_TEST_CUDA=1 scripts/test.sh -n 0 -m cuda
 if os.environ.get("SHARNN_TEST_CUDA") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+# Before torch starts threads: tests fork, and a forked child of a process with running OpenMP threads may wait for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 USER_DIR = str(ROOT / "fairseq_sharnn")
@@ -38,16 +45,32 @@ class Finished(NamedTuple):
 def run_command(*command, timeout=300, cwd=ROOT, env=None) -> Finished:
     """Start a real command line and wait for it."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(env or {})}
-    done = subprocess.run(
+    process = subprocess.Popen(
         [str(part) for part in command],
         cwd=cwd,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=timeout,
-        check=False,
+        start_new_session=True,  # so that a command that hangs ends with all it has started
     )
-    return Finished(done.returncode, done.stdout.decode("utf-8", "replace"))
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            print(output.decode("utf-8", "replace"))
+        raise
+    return Finished(process.returncode, output.decode("utf-8", "replace"))
+
+
+def free_port() -> int:
+    """A port for torchrun to listen on, outside the range that connections take theirs from (Linux: 32768 and up)."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def fairseq(tool: str, *arguments, **options) -> Finished:

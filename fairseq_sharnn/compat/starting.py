@@ -1,9 +1,10 @@
 """Patches to how fairseq starts its command lines and their workers."""
 
+import atexit
 import gc
-import importlib
 import importlib.util
 import os
+import sys
 import warnings
 
 import torch
@@ -56,10 +57,6 @@ def starts_as_asked() -> None:
             distributed.distributed_no_spawn = True
             distributed.distributed_backend = "gloo"
             distributed.ddp_backend = "legacy_ddp"
-        if launched:
-            importlib.import_module(
-                "torch.distributed.nn.functional"
-            )  # imported later, it would hold the group for ever
         callers_own = torch.distributed.is_initialized()
         try:
             result = original(cfg, main, **kwargs)
@@ -70,11 +67,29 @@ def starts_as_asked() -> None:
         return result
 
 
+def process_groups_end_before_the_interpreter() -> None:
+    """fairseq leaves process groups behind. Their threads go on, and now and then one of gloo aborts its process at
+    interpreter exit, after all work is done. Here for workers that fairseq starts itself and for those that fail; only
+    with gloo, for NCCL may wait for peers that are gone. Test: test_workers.py.
+    """
+
+    @atexit.register
+    def end_at_exit():
+        if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
+            _end_process_groups()
+
+
 def _end_process_groups() -> None:
-    """fairseq leaves the groups' threads running, and now and then one aborts a finished run at interpreter exit. They
-    end with the last reference to a group, which torch's own call does not reach: fairseq and its trainer hold more.
+    """Threads end with the last reference to their group, which torch's own call does not reach: fairseq holds one, its
+    trainer another, and where torch.distributed.nn was imported after the start its functions' defaults the third.
     """
     vars(distributed_utils.get_global_group).pop("_global_group", None)
+    group = torch.distributed.group.WORLD
+    for function in vars(sys.modules.get("torch.distributed.nn.functional", object)).values():
+        defaults = getattr(function, "__defaults__", None) or ()
+        if any(value is group for value in defaults):
+            function.__defaults__ = tuple(None if value is group else value for value in defaults)  # None is WORLD, too
+    del group
     torch.distributed.destroy_process_group()
     gc.collect()  # a trainer is in a cycle, and DDP's reducer with it
 

@@ -142,15 +142,15 @@ def test_figures_agree_with_fairseq_eval_lm(prepared, models, tmp_path, name):
     task = "byte_level_lm" if name == "bytes" else "streaming_lm"
     printed = eval_forked(folder / name, checkpoint, "--task", task, *options).output
     loss = float(re.search(r"Loss \(base 2\): ([\d.]+)", printed).group(1))
-    # what eval-lm prints is rounded, from a sum in float32
-    assert figures["model_nats"] / figures["tokens"] / math.log(2) == pytest.approx(loss, abs=5.1e-5)
+    # what eval-lm prints is rounded (5e-5), from a sum in float32
+    assert figures["model_nats"] / figures["tokens"] / math.log(2) == pytest.approx(loss, abs=6e-5)
     assert figures["bytes"] == len(texts["test"]) and figures["words"] == len(texts["test"].split())
     total = figures["bits_per_byte"] * figures["bytes"]
     assert total == pytest.approx(math.log2(figures["word_perplexity"]) * figures["words"])
     assert total == pytest.approx(figures["nats_per_token"] * figures["tokens"] / math.log(2))
     assert f"bits per byte        {figures['bits_per_byte']:.4f}" in finished.output
     if name == "bytes":
-        assert figures["bits_per_byte"] == pytest.approx(loss, abs=5.1e-5)
+        assert figures["bits_per_byte"] == pytest.approx(loss, abs=6e-5)
     if name == "word":
         names = (folder / name / "test.unknown").read_text(encoding="utf-8").splitlines()
         assert figures["unknown"] == len(names) > 0 and figures["spelling_nats"] > 0

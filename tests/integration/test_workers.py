@@ -3,14 +3,13 @@
 import math
 import os
 import re
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import MICRO, RECIPE, USER_DIR, eval_lm, run_command, write_corpus
+from tests.conftest import MICRO, RECIPE, USER_DIR, eval_lm, free_port, run_command, write_corpus
 from tests.integration.checkpoints import differences, load
 from tests.integration.forked import train_forked
 
@@ -19,12 +18,9 @@ EVERY = ("--save-interval-updates", 1, "--validate-interval-updates", 20)
 
 
 def torchrun(data, save_dir, *arguments, workers=2, **options):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     return run_command(
         *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", workers),
-        *("--master_addr", "127.0.0.1", "--master_port", port, Path(sys.executable).with_name("fairseq-train")),
+        *("--master_addr", "127.0.0.1", "--master_port", free_port(), Path(sys.executable).with_name("fairseq-train")),
         *(data, "--user-dir", USER_DIR, "--task", "byte_level_lm", *MICRO, *RECIPE, "--cpu"),
         *("--tokens-per-sample", 32, "--batch-size", 2, "--log-format", "simple", "--log-interval", 1),
         *("--warmup-updates", 5, "--dropout", 0, "--save-dir", save_dir, *arguments),
@@ -85,15 +81,19 @@ def test_workers_that_fairseq_starts_end_in_their_own_words(small, tmp_path):
         *("--tokens-per-sample", 32, "--batch-size", 4000, "--save-dir", tmp_path / "saved"),
         *("--distributed-world-size", 2, "--distributed-init-method", f"file://{tmp_path}/meeting"),
         *("--distributed-backend", "gloo", "--ddp-backend", "legacy_ddp"),
+        env=list_threads(tmp_path),
     )
     assert finished.code == 1 and "Traceback" not in finished.output, finished.output[-3000:]
     assert "fewer than the 8000 lanes of --batch-size 4000 on each of 2 workers" in finished.output
+    if Path("/proc/self/task").exists():  # the three are told, and none leaves what may abort it
+        assert re.findall(r"at exit: \[(.*)\]", finished.output) == [""] * 3
+        assert len(re.findall(r"before the end: \[\S*gloo.*\]", finished.output)) == 2, finished.output[-3000:]
 
 
 def test_two_workers_follow_one_with_all_the_lanes(one, two):
     assert "training on 2 devices" in two[1].output and "training on 1 devices" in one[1].output
     alone, together = curve(one[1]), curve(two[1])
-    assert len(alone) == UPDATES and alone == together  # as printed, to three decimals
+    assert len(alone) == UPDATES and together == pytest.approx(alone, abs=1.1e-3)  # printed to three decimals
     models = [load(folder / "checkpoint_last.pt")["model"] for folder in (one[0], two[0])]
     for name, parameter in models[0].items():
         scale = parameter.abs().max().clamp(min=1e-3)
@@ -132,7 +132,7 @@ def test_two_workers_go_on_in_other_lanes(small, tmp_path, workers, lanes):
     assert f"in {workers * lanes} lanes of chunks of 32 bytes (it was 4 of 32)" in rest.output
     counts = [float(n) for run in (first, rest) for n in re.findall(r"train_inner.*?wpb=([\d.]+)", run.output)]
     assert sum(counts) == 5000
-    assert "nan" not in rest.output.lower()
+    assert not re.search(r"\bnan\b", rest.output.lower())
 
 
 def test_validation_counts_each_byte_once_over_all_workers(one, two):
@@ -194,19 +194,22 @@ def at_exit():
             time.sleep(0.05)
         tell("at exit")
 
-if "RANK" in os.environ:
-    import torch.distributed
-    end = torch.distributed.destroy_process_group
-    torch.distributed.destroy_process_group = lambda: (tell("before the end"), end())
+import torch.distributed
+end = torch.distributed.destroy_process_group
+torch.distributed.destroy_process_group = lambda: (tell("before the end"), end())
 """
+
+
+def list_threads(folder):
+    """The environment in which processes print their threads of gloo, at exit and before groups end."""
+    (folder / "sitecustomize.py").write_text(LIST_THREADS)
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's list of threads")
 def test_finished_workers_leave_no_thread_of_their_group(small, tmp_path):
     """A thread of gloo that outlives the training aborts, now and then, a worker that has done all its work."""
-    (tmp_path / "sitecustomize.py").write_text(LIST_THREADS)
-    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
-    finished = torchrun(small, tmp_path / "save", "--max-update", 3, env={"PYTHONPATH": path})
+    finished = torchrun(small, tmp_path / "save", "--max-update", 3, env=list_threads(tmp_path))
     assert finished.code == 0, finished.output[-3000:]
     assert len(re.findall(r"before the end: \[\S*gloo.*\]", finished.output)) == 2, finished.output[-3000:]
     assert re.findall(r"at exit: \[(.*)\]", finished.output) == ["", ""]
@@ -215,11 +218,8 @@ def test_finished_workers_leave_no_thread_of_their_group(small, tmp_path):
 def test_evaluation_by_a_lone_worker_is_evaluation(small, two):
     """As a job's template may start it: one process, launched like several."""
     options = ("--task", "byte_level_lm", "--path", two[0] / "checkpoint_last.pt", "--gen-subset", "test", "--cpu")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     launched = run_command(
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 1, "--master_port", port),
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 1, "--master_port", free_port()),
         *(Path(sys.executable).with_name("fairseq-eval-lm"), small, "--user-dir", USER_DIR, *options),
         *("--tokens-per-sample", 32, "--batch-size", 4),
     )

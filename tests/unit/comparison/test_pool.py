@@ -98,10 +98,10 @@ def test_output_is_stamped_and_measured(tmp_path):
 def test_peak_memory_is_the_commands_own(tmp_path):
     """Not what this process held when it forked: the system's own count begins with that."""
     ballast = b"x" * 300_000_000
-    ended = Processes().run(["sh", "-c", "echo one; sleep 0.5"], tmp_path / "log", {})
+    ended = Processes().run(["sh", "-c", "echo one; sleep 3"], tmp_path / "log", {})
     assert 100_000 < ended.peak_memory < 50_000_000 < len(ballast)
     assert noted_memory(tmp_path / "log") == ended.peak_memory
-    held = "x = b'x' * 200_000_000; print('held', flush=True); import time; time.sleep(0.5)"
+    held = "x = b'x' * 200_000_000; print('held', flush=True); import time; time.sleep(3)"
     ended = Processes().run([sys.executable, "-c", held], tmp_path / "more", {})
     assert 200_000_000 < ended.peak_memory < 290_000_000
 

@@ -1,6 +1,6 @@
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairseq_sharnn.data.byte_dictionary import ByteDictionary
@@ -16,6 +16,7 @@ def test_has_the_bytes_beside_fairseqs_symbols():
     assert len(set(DICTIONARY.symbols)) == 260
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_go_there_and_back(data):
     ids = DICTIONARY.encode_bytes(data)
@@ -25,6 +26,7 @@ def test_bytes_go_there_and_back(data):
     assert DICTIONARY.string(ids) == data.decode("utf-8", "backslashreplace")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_text_goes_there_and_back(text):
     ids = DICTIONARY.encode_line(text)
@@ -32,6 +34,7 @@ def test_text_goes_there_and_back(text):
     assert DICTIONARY.string(ids) == text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-5, 400), max_size=50))
 def test_any_ids_make_a_string(ids):
     assert isinstance(DICTIONARY.string(torch.tensor(ids, dtype=torch.int64)), str)
