@@ -12,6 +12,11 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# A library for each; torch's own names for what a CPU can do. Not -march=native: what is built on one machine of a
+# cluster runs on the others.
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
+X86 = {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx2", "-mfma", *AVX512]}
+
 
 def compiled_kernels():
     """Arguments of `setup` that build the CPU kernels: none without torch, and no failure without a compiler."""
@@ -22,17 +27,19 @@ def compiled_kernels():
 
     x86 = platform.machine() in ("x86_64", "AMD64")
     naming = runpy.run_path("fairseq_sharnn/kernels/naming.py")
-    name = naming["library_name"](torch.__version__, Path("fairseq_sharnn/kernels/csrc"))
-    kernels = CppExtension(
-        f"fairseq_sharnn.kernels.{name}",
-        sorted(glob("fairseq_sharnn/kernels/csrc/*.cpp")),
-        depends=sorted(glob("fairseq_sharnn/kernels/csrc/*.h")),
-        # not -march=native: what is built on one machine of a cluster runs on the others
-        extra_compile_args=["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
-        + ["-mavx2", "-mfma"] * x86,
-        extra_link_args=["-fopenmp"],
-        optional=True,
-    )
+    kernels = []
+    for variant, options in (X86 if x86 else {"": []}).items():
+        name = naming["library_name"](torch.__version__, Path("fairseq_sharnn/kernels/csrc"), variant)
+        kernels.append(
+            CppExtension(
+                f"fairseq_sharnn.kernels.{name}",
+                sorted(glob("fairseq_sharnn/kernels/csrc/*.cpp")),
+                depends=sorted(glob("fairseq_sharnn/kernels/csrc/*.h")),
+                extra_compile_args=["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", *options],
+                extra_link_args=["-fopenmp"],
+                optional=True,
+            )
+        )
 
     class Build(BuildExtension):
         def build_extensions(self):
@@ -42,7 +49,14 @@ def compiled_kernels():
                 print(f"CPU kernels are left out, everything works without them: {error}")
                 self.extensions = []
 
-    return {"ext_modules": [kernels], "cmdclass": {"build_ext": Build.with_options(use_ninja=False)}}
+        def build_extension(self, extension):
+            try:
+                super().build_extension(extension)
+            except Exception as error:  # an old compiler may not know one kind of CPU
+                print(f"{extension.name} is left out, everything works without it: {error}")
+                self.extensions = [other for other in self.extensions if other is not extension]
+
+    return {"ext_modules": kernels, "cmdclass": {"build_ext": Build.with_options(use_ninja=False)}}
 
 
 setup(

@@ -97,7 +97,7 @@ case $version in
 # isolated: where it sees torch, fairseq 0.12.2 compiles files that its source package lacks
 *) step "fairseq, compiled, and the rest (3 of 4; up to 5 minutes)" "${pip[@]}" -r requirements.txt ;;
 esac
-step "fairseq_sharnn itself, with its CPU kernels where there is a compiler (4 of 4; about a minute)" \
+step "fairseq_sharnn itself, with its CPU kernels where there is a compiler (4 of 4; about two minutes)" \
   "${pip[@]}" --no-build-isolation --no-deps -e .
 "$venv/bin/python" -c 'import fairseq_sharnn' >>"$log" 2>&1 || fail "the installed package does not import; see: $venv/bin/python -c 'import fairseq_sharnn'"
 echo "$stamp" >"$venv/.ready"

@@ -31,10 +31,14 @@ def _load(folder: Path) -> Optional[Any]:
     if os.environ.get("FAIRSEQ_SHARNN_KERNELS") == "0":
         return None
     capability = torch.backends.cpu.get_cpu_capability()
-    if platform.machine() in ("x86_64", "AMD64") and not capability.startswith("AVX"):
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    if x86 and not capability.startswith("AVX"):
         return None
-    path = folder / (library_name(torch.__version__, folder / "csrc") + sysconfig.get_config_var("EXT_SUFFIX"))
-    if not path.exists():
+    variants = ["avx512", "avx2"] if x86 and capability.startswith("AVX512") else ["avx2"] if x86 else [""]
+    ending = sysconfig.get_config_var("EXT_SUFFIX")
+    paths = [folder / (library_name(torch.__version__, folder / "csrc", variant) + ending) for variant in variants]
+    path = next(filter(Path.exists, paths), None)
+    if path is None:
         if any(folder.glob("cpu_torch_*")):
             logger.warning(
                 f"the CPU kernels in {folder} are of another torch or another fairseq_sharnn and are not used: install "

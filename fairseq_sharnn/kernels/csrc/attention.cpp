@@ -100,8 +100,19 @@ void drop_values(const Queries& s, const float* from, int64_t stride, int64_t st
   }
 }
 
+// Rows of d columns, copied together: a lane's own lie a power of two apart, where a cache has room for few of them.
+struct Together {
+  int64_t stride;
+  std::vector<float> rows;
+
+  Together(const float* from, int64_t from_stride, int64_t n, int64_t d) : stride(d + kPanel), rows(n * stride) {
+    for (int64_t row = 0; row < n; ++row) std::copy_n(from + row * from_stride, d, rows.data() + row * stride);
+  }
+};
+
 void forward(const Queries& s, float* out, float* lse) {
   const Problem& p = s.p;
+  const Together queries(s.q(), p.step, s.T, p.d);
   const int64_t T = s.T, d = p.d, padded = panels(d) * kPanel;
   std::vector<float> scores(T * kTile), mixed(T * padded, 0.0f), packed(kTile * padded), dropped;
   std::vector<float> highest(T, -INFINITY), sum(T, 0.0f), factors(kTile, 1.0f);
@@ -110,7 +121,7 @@ void forward(const Queries& s, float* out, float* lse) {
     if (s.blind(tile)) break;
     const int64_t start = tile.start, n = tile.n;
     pack(s.keys(tile), 1, tile.row_stride, d, 0, panels(n), n, packed.data());
-    multiply<false>(s.q(), p.step, packed.data(), T, n, d, scores.data(), kTile);
+    multiply<false>(queries.rows.data(), queries.stride, packed.data(), T, n, d, scores.data(), kTile);
     for (int64_t t = 0; t < T; ++t) {
       float* w = scores.data() + t * kTile;
       const int64_t seen = s.visible(t, start, n);
@@ -171,6 +182,7 @@ void backward(const Queries& s, const float* grad, const float* out, const float
   const Problem& p = s.p;
   const int64_t T = s.T, d = p.d, padded = panels(d) * kPanel;
   const float* upstream = grad + s.offset();
+  const Together queries(s.q(), p.step, T, d), upstreams(upstream, p.step, T, d);
   std::vector<float> weights(T * kTile), score_grads(T * kTile), q_grad(T * padded, 0.0f);
   std::vector<float> packed(std::max(kTile, T) * padded), turned(T * kTile), row_grads(kTile * padded), dropped;
   std::vector<float> dot(T), factors(kTile, 1.0f);
@@ -193,9 +205,9 @@ void backward(const Queries& s, const float* grad, const float* out, const float
       stride = d;
     }
     pack(keys, 1, tile.row_stride, d, 0, panels(n), n, packed.data());
-    multiply<false>(s.q(), p.step, packed.data(), T, n, d, weights.data(), kTile);
+    multiply<false>(queries.rows.data(), queries.stride, packed.data(), T, n, d, weights.data(), kTile);
     pack(values, 1, stride, d, 0, panels(n), n, packed.data());
-    multiply<false>(upstream, p.step, packed.data(), T, n, d, score_grads.data(), kTile);
+    multiply<false>(upstreams.rows.data(), upstreams.stride, packed.data(), T, n, d, score_grads.data(), kTile);
     for (int64_t t = 0; t < T; ++t) {
       float *w = weights.data() + t * kTile, *g = score_grads.data() + t * kTile;
       const float *k = factors.data(), log_sum = lse[s.weight_row(t)], mean = dot[t];

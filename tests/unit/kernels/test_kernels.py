@@ -1,6 +1,8 @@
 """The CPU kernels against the formulas written out in float64, with the masks they drew replayed."""
 
 import math
+import platform
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -15,8 +17,12 @@ from fairseq_sharnn.modules.boom import Boom
 from fairseq_sharnn.modules.dropout import dropout
 from fairseq_sharnn.modules.lstm import lstm
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
+from tests.conftest import run_command
 
 pytestmark = pytest.mark.skipif(kernels.ops is None, reason="the CPU kernels were not compiled")
+
+# The library that every CPU of this kind has; where there is one for AVX-512, too, torch's own switch chooses.
+VARIANT = "avx2" if platform.machine() in ("x86_64", "AMD64") else ""
 
 SEED = 77
 VALUE_SEED = SEED ^ kernels.VALUE_KEY
@@ -320,18 +326,55 @@ def test_a_library_of_another_source_or_torch_is_not_used(tmp_path, caplog):
     assert kernels._load(tmp_path) is None and not caplog.text
     for path in (folder / "csrc").iterdir():
         (tmp_path / "csrc" / path.name).write_bytes(path.read_bytes())
-    name = naming.library_name(torch.__version__, tmp_path / "csrc")
-    assert name == naming.library_name(torch.__version__ + "+cpu", folder / "csrc")
+    name = naming.library_name(torch.__version__, tmp_path / "csrc", VARIANT)
+    assert name == naming.library_name(torch.__version__ + "+cpu", folder / "csrc", VARIANT)
     (tmp_path / f"{name}.so").touch()
     (tmp_path / "csrc" / "lstm.cpp").write_text("// another")
     assert kernels._load(tmp_path) is None
     assert "are not used: install fairseq_sharnn again" in caplog.text
-    assert naming.library_name("1.0", tmp_path / "csrc") != naming.library_name("2.0", tmp_path / "csrc")
+    assert naming.library_name("1.0", tmp_path / "csrc", "") != naming.library_name("2.0", tmp_path / "csrc", "")
 
 
 def test_a_library_that_does_not_load_says_so(tmp_path, caplog):
     (tmp_path / "csrc").mkdir()
     ending = sysconfig.get_config_var("EXT_SUFFIX")
-    (tmp_path / (naming.library_name(torch.__version__, tmp_path / "csrc") + ending)).write_text("not a library")
+    (tmp_path / (naming.library_name(torch.__version__, tmp_path / "csrc", VARIANT) + ending)).write_text(
+        "not a library"
+    )
     assert kernels._load(tmp_path) is None
     assert "does not load" in caplog.text
+
+
+@pytest.mark.parametrize("capability, chosen", [("AVX512", "avx512"), ("AVX2", "avx2")])
+@pytest.mark.skipif(VARIANT == "", reason="there is one library for this kind of CPU")
+def test_the_widest_library_that_the_cpu_has_is_used(monkeypatch, tmp_path, capability, chosen):
+    """And the other one where that was not compiled: an old compiler may not know AVX-512."""
+    (tmp_path / "csrc").mkdir()
+    ending = sysconfig.get_config_var("EXT_SUFFIX")
+    paths = {
+        variant: tmp_path / (naming.library_name(torch.__version__, tmp_path / "csrc", variant) + ending)
+        for variant in ("avx2", "avx512")
+    }
+    loaded = []
+    monkeypatch.setattr(torch.ops, "load_library", loaded.append)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    for path in paths.values():
+        path.touch()
+    kernels._load(tmp_path)
+    paths["avx512"].unlink()
+    kernels._load(tmp_path)
+    assert loaded == [str(paths[chosen]), str(paths["avx2"])]
+
+
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512", reason="the tests above have run the one library"
+)
+def test_the_library_for_avx2_passes_these_tests_too():
+    finished = run_command(
+        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__),
+        env={"ATEN_CPU_CAPABILITY": "avx2"},
+        timeout=900,
+    )
+    assert finished.code == 0 and " passed" in finished.output and "not compiled" not in finished.output, (
+        finished.output
+    )
