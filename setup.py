@@ -43,6 +43,7 @@ def compiled_kernels():
 
     class Build(BuildExtension):
         def build_extensions(self):
+            self.parallel = None  # the libraries' objects have the same names
             try:
                 super().build_extensions()
             except Exception as error:  # torch's own errors are none that setuptools lets an optional extension have
