@@ -1,7 +1,7 @@
 """Packaging. Python 3.11 and 3.12 take fairseq-fixed (fairseq with the fixes they need), 3.8 to 3.10 the official one.
 
 Building fairseq-fixed from source needs torch and numpy first: see scripts/setup.sh. The CPU
-kernels (fairseq_sharnn/kernels) are compiled where torch and a C++ compiler are at hand, and left out elsewhere.
+kernels (fairseq_sharnn/ops) are compiled where torch and a C++ compiler are at hand, and left out elsewhere.
 """
 
 import importlib.util
@@ -26,15 +26,15 @@ def compiled_kernels():
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 
     x86 = platform.machine() in ("x86_64", "AMD64")
-    naming = runpy.run_path("fairseq_sharnn/kernels/naming.py")
+    naming = runpy.run_path("fairseq_sharnn/ops/naming.py")
     kernels = []
     for variant, options in (X86 if x86 else {"": []}).items():
-        name = naming["library_name"](torch.__version__, Path("fairseq_sharnn/kernels/csrc"), variant)
+        name = naming["library_name"](torch.__version__, Path("fairseq_sharnn/ops/csrc"), variant)
         kernels.append(
             CppExtension(
-                f"fairseq_sharnn.kernels.{name}",
-                sorted(glob("fairseq_sharnn/kernels/csrc/*.cpp")),
-                depends=sorted(glob("fairseq_sharnn/kernels/csrc/*.h")),
+                f"fairseq_sharnn.ops.{name}",
+                sorted(glob("fairseq_sharnn/ops/csrc/*.cpp")),
+                depends=sorted(glob("fairseq_sharnn/ops/csrc/*.h")),
                 extra_compile_args=["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", *options],
                 extra_link_args=["-fopenmp"],
                 optional=True,
@@ -68,7 +68,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["fairseq_sharnn", "fairseq_sharnn.*"]),
-    package_data={"fairseq_sharnn.kernels": ["csrc/*"]},
+    package_data={"fairseq_sharnn.ops": ["csrc/*"]},
     python_requires=">=3.8,<3.13",
     install_requires=[
         "torch>=2.4,<2.6; python_version < '3.11'",

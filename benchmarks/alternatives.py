@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from benchmarks.contestants import CASES
 from benchmarks.report import machine_line, table, write_whole
 from benchmarks.speed import machine
-from fairseq_sharnn import kernels
 from fairseq_sharnn.modules.attention import _AttendMemory, attend_memory
 from fairseq_sharnn.modules.boom import Boom
 from fairseq_sharnn.modules.dropout import _MaskedScale, dropout, keep_mask, keep_scale
 from fairseq_sharnn.modules.lstm import lstm
+from fairseq_sharnn.ops import kernels
 
 Work = Callable[[], object]
 CASE = CASES["small"]

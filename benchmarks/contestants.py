@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.plain import PlainSHARNN
 from fairseq_sharnn.data.byte_dictionary import ByteDictionary
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.optim.lamb import LambMinTrust
+from fairseq_sharnn.reference import PlainSHARNN
 
 NAMES = ("fairseq_sharnn", "plain", "transformer_lm")
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

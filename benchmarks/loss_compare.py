@@ -16,9 +16,9 @@ from typing import Callable, Dict, List, Optional
 import torch
 from torch.nn import functional as F
 
-from benchmarks import plain
-from fairseq_sharnn import kernels
+from fairseq_sharnn import reference as plain
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
+from fairseq_sharnn.ops import kernels
 from fairseq_sharnn.optim.lamb import LambMinTrust
 
 SIZES = SHARNNSizes(vocab=260, width=64, boom_width=256, layers=4, attention_layers=(2,), context=500)

@@ -75,7 +75,7 @@ def machine(device: str, threads: int) -> Dict:
     """Hardware and versions."""
     import fairseq
 
-    from fairseq_sharnn import kernels
+    from fairseq_sharnn.ops import kernels
 
     cpu = platform.processor() or platform.machine()
     try:

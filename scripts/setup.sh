@@ -45,7 +45,7 @@ find_python() {
   done
 }
 
-stamp="${PYTHON:-} $(cat requirements.txt setup.py scripts/setup.sh fairseq_sharnn/kernels/csrc/* | cksum | cut -d' ' -f1)"
+stamp="${PYTHON:-} $(cat requirements.txt setup.py scripts/setup.sh fairseq_sharnn/ops/csrc/* | cksum | cut -d' ' -f1)"
 if [ -x "$venv/bin/python" ] && [ "$(cat "$venv/.ready" 2>/dev/null)" = "$stamp" ]; then
   exit 0
 fi

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from fairseq_sharnn import kernels
 from fairseq_sharnn.modules.dropout import check_rate, dropout, keep_mask, keep_scale
 from fairseq_sharnn.modules.overparameterized import STATIC_VECTORS
+from fairseq_sharnn.ops import kernels
 
 LayerNormFactory = Callable[..., nn.Module]
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fairseq_sharnn import kernels
 from fairseq_sharnn.modules.attention import LayerNormFactory, MemoryAttention
 from fairseq_sharnn.modules.boom import Boom
 from fairseq_sharnn.modules.dropout import check_rate, dropout, keep_mask, keep_scale
@@ -14,6 +13,7 @@ from fairseq_sharnn.modules.feed_forward import FeedForward
 from fairseq_sharnn.modules.lstm import lstm
 from fairseq_sharnn.modules.memory import empty_memory
 from fairseq_sharnn.modules.stream_state import LayerState
+from fairseq_sharnn.ops import kernels
 
 LAYER_NORM_EPS = 1e-12
 FEED_FORWARD = {"boom": Boom, "full": FeedForward}

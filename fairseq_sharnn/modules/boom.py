@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from fairseq_sharnn import kernels
 from fairseq_sharnn.modules.dropout import check_rate, keep_mask, keep_scale
+from fairseq_sharnn.ops import kernels
 
 _GELU_SLOPE = 1.702
 

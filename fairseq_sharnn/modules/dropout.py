@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fairseq_sharnn import kernels
+from fairseq_sharnn.ops import kernels
 
 # One keep/drop decision takes 16 random bits, so the rate is exact to 2**-17: 0.1 becomes 0.100006.
 _LEVELS = 1 << 16

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fairseq_sharnn import kernels
+from fairseq_sharnn.ops import kernels
 
 # With fewer lanes a thread, torch's own LSTM, which splits a step's product over threads, is the faster one.
 _LANES_A_THREAD = 4

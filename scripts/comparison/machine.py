@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Dict, Sequence
 
 from comparison.processes import ROOT
-from fairseq_sharnn import kernels
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.ops import kernels
 
 _PACKAGES = ("fairseq", "fairseq-fixed", "torch", "numpy", "matplotlib", "hydra-core", "omegaconf")
 

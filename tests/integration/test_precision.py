@@ -7,8 +7,8 @@ import torch
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from omegaconf import OmegaConf
 
-from fairseq_sharnn import kernels
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
+from fairseq_sharnn.ops import kernels
 from fairseq_sharnn.optim.lamb import LambMinTrust
 from fairseq_sharnn.optim.lamb_min_trust import FairseqLambMinTrust
 from tests.conftest import MICRO, RECIPE, USER_DIR, fairseq, train, write_corpus

@@ -13,7 +13,7 @@ TOOLS = ("bash", "cat", "cksum", "chmod", "cut", "dirname", "env", "grep", "tail
 @pytest.fixture
 def machine(tmp_path):
     """A copy of the repository's set-up and a PATH with the basic tools alone; `add` puts a fake program on it."""
-    source = "fairseq_sharnn/kernels/csrc"
+    source = "fairseq_sharnn/ops/csrc"
     (tmp_path / "repo" / "scripts").mkdir(parents=True)
     (tmp_path / "repo" / source).mkdir(parents=True)
     kernels = [f"{source}/{path.name}" for path in (ROOT / source).iterdir()]
@@ -106,7 +106,7 @@ def test_no_network_is_said_in_one_line(machine):
 def test_a_second_run_starts_at_once(machine):
     machine.add("python3", "echo an interpreter was started >&2; exit 1")
     stamp = subprocess.run(
-        "cat requirements.txt setup.py scripts/setup.sh fairseq_sharnn/kernels/csrc/* | cksum | cut -d' ' -f1",
+        "cat requirements.txt setup.py scripts/setup.sh fairseq_sharnn/ops/csrc/* | cksum | cut -d' ' -f1",
         shell=True,
         cwd=machine.folder,
         capture_output=True,

@@ -11,7 +11,7 @@ from benchmarks.contestants import CASES, Case, build
 from benchmarks.pieces import bytes_to_move, evaluation_operations, operations, pieces
 from benchmarks.report import speed_report
 from benchmarks.worker import Worker, WorkerFailed
-from fairseq_sharnn import kernels
+from fairseq_sharnn.ops import kernels
 
 SMALL = Case(width=32, boom_width=64, lanes=4, length=8, context=24, layers=2)
 

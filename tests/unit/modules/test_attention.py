@@ -3,10 +3,10 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from benchmarks.plain import PlainAttention
 from fairseq_sharnn.modules import attention as attention_module
 from fairseq_sharnn.modules.attention import MemoryAttention, attend_memory, parse_attention_layers
 from fairseq_sharnn.modules.memory import Memory
+from fairseq_sharnn.reference import PlainAttention
 
 
 def randomised(width: int, heads: int, rate: float = 0.0) -> MemoryAttention:

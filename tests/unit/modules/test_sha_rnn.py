@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from benchmarks.plain import PlainSHARNN
 from fairseq_sharnn.modules.block import Block
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
+from fairseq_sharnn.reference import PlainSHARNN
 
 NO_DROPOUT = SHARNNDropout(0, 0, 0, 0, 0, 0)
 

@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from fairseq_sharnn import kernels
-from fairseq_sharnn.kernels import naming
 from fairseq_sharnn.modules.block import Block
 from fairseq_sharnn.modules.boom import Boom
 from fairseq_sharnn.modules.dropout import dropout
 from fairseq_sharnn.modules.lstm import lstm
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
+from fairseq_sharnn.ops import kernels, naming
 from tests.conftest import run_command
 
 pytestmark = pytest.mark.skipif(kernels.ops is None, reason="the CPU kernels were not compiled")

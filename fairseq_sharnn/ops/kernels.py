@@ -15,7 +15,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from fairseq_sharnn.kernels.naming import library_name
+from fairseq_sharnn.ops.naming import library_name
 
 # Up to here a step is bound by reading the weights, and the kernels for single steps read them once.
 FEW_LANES = 4
