@@ -5,8 +5,7 @@ import platform
 from importlib import metadata
 from typing import Dict, List
 
-from comparison.processes import USER_DIR
-
+from experiments.harness.processes import USER_DIR
 from study.plan import Folder, Plan, Run, write_json
 from study.plots import MODELS, Results, draw
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Dict, List
 
 import torch
-from comparison.processes import USER_DIR, Processes, fairseq, reason_of_failure
 
+from experiments.harness.processes import USER_DIR, Processes, fairseq, reason_of_failure
 from fairseq_sharnn.errors import UsageError
 from study.plan import Folder, Plan, Run, write_json
 from study.texts import updates_of, window_of

@@ -1,0 +1,1 @@
+"""SHA-RNN with one thing changed at a time."""

@@ -1,0 +1,187 @@
+"""Start fairseq's commands: output with time stamps into a file, peak memory, and no process left behind."""
+
+import contextlib
+import ctypes
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from fairseq_sharnn.errors import UsageError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+USER_DIR = ROOT / "fairseq_sharnn"
+_DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
+
+
+class Killed(UsageError):
+    """A command that SIGKILL ended: by a person, or by a system that ran out of memory."""
+
+
+class Ended(NamedTuple):
+    """A command that ran: its exit code, the most memory it held (bytes), seconds on all cores, and of wall-clock."""
+
+    code: int
+    peak_memory: int
+    cpu_seconds: float
+    wall_seconds: float
+
+
+def fairseq(tool: str) -> str:
+    """The path of fairseq-TOOL of this Python."""
+    return str(Path(sys.executable).with_name(f"fairseq-{tool}"))
+
+
+def shown(command: Sequence[str], environment: Optional[Mapping[str, str]] = None) -> str:
+    """A command as it is typed into a shell in this repository's folder, with short names for programs."""
+    parts = [str(part).replace(str(ROOT) + os.sep, "") for part in command]
+    if os.path.dirname(command[0]):
+        parts[0] = os.path.basename(command[0])
+    return " ".join([*(f"{name}={value}" for name, value in (environment or {}).items()), shlex.join(parts)])
+
+
+# Signals that come from outside: what they end did not fail, and is done again.
+_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU}
+_DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|PytorchStreamWriter failed|unexpected pos \d")
+_MEMORY = " peak memory "
+
+
+class Processes:
+    """The commands that are running now. `stop()` ends them all, and none starts afterwards.
+
+    They also end when this process is killed: a training that went on alone would write into the folder of its successor.
+    """
+
+    def __init__(self, threads: int = 1):
+        self.threads = threads
+        self._running: Dict[int, subprocess.Popen] = {}
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Ended:
+        """Run a command to its end; each line of its output goes to `log` behind the time it came at, in seconds.
+
+        environment: variables besides this process's. Raises UsageError when the command was stopped from outside or by a
+        full disk, which says nothing about the command.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        start = time.time()
+        with self._lock:
+            if self._stopped:
+                raise KeyboardInterrupt
+            process = subprocess.Popen(
+                [str(part) for part in command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    "PYTHONUNBUFFERED": "1",
+                    **environment,
+                    **({"CUDA_VISIBLE_DEVICES": ""} if "--cpu" in command else {}),
+                },
+                start_new_session=True,  # Ctrl-C reaches this script alone, which then ends them
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+            self._running[process.pid] = process
+        peak = 0
+        try:
+            with open(log, "w", encoding="utf-8") as file:
+                for line in process.stdout:
+                    file.write(f"{time.time():.3f} {line.decode('utf-8', 'replace')}")
+                    memory = peak_memory(process.pid)
+                    if memory > 1.01 * peak:
+                        peak = memory
+                        file.write(f"{time.time():.3f}{_MEMORY}{peak}\n")
+                    file.flush()
+        except OSError:
+            _kill(process.pid)
+            raise
+        finally:
+            process.stdout.close()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+            with self._lock:
+                del self._running[process.pid]
+        if self._stopped:
+            raise KeyboardInterrupt
+        _check_not_stopped(command, process.returncode, log)
+        unit = 1 if sys.platform == "darwin" else 1024
+        cpu_seconds = usage.ru_utime + usage.ru_stime
+        return Ended(process.returncode, peak or usage.ru_maxrss * unit, cpu_seconds, time.time() - start)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            for pid in self._running:
+                _kill(pid)
+
+    @property
+    def environment(self) -> Dict[str, str]:
+        """What every command gets: one thread each, so that trainings side by side do not crowd each other out."""
+        return {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+
+
+def _kill(pid: int) -> None:
+    # Popen's own `kill` may reap the process, whose usage `wait4` is waiting for.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def peak_memory(pid: int) -> int:
+    """The most memory a process has held since its exec, 0 where the system does not say.
+
+    (The usage that `wait4` reports begins with the memory of the process that forked.)
+    """
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            found = [line for line in file if line.startswith("VmHWM:")]
+        return int(found[0].split()[1]) * 1024 if found else 0
+    except (OSError, UnicodeDecodeError):
+        return 0
+
+
+def noted_memory(log: Path) -> int:
+    """The peak memory that a log holds, 0 for none."""
+    noted = [line for line in read_log(log) if line.startswith(_MEMORY.lstrip())]
+    return int(noted[-1].rpartition(" ")[2]) if noted else 0
+
+
+def read_log(path: Path) -> List[str]:
+    """The lines of a log, without their time stamps."""
+    return [line.partition(" ")[2] for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _check_not_stopped(command: Sequence[str], code: int, log: Path) -> None:
+    what = f"{os.path.basename(command[0])} ({log})"
+    again = "the same command goes on from here"
+    if -code in _FROM_OUTSIDE:
+        if code == -signal.SIGKILL:
+            raise Killed(f"{what} was ended by SIGKILL, perhaps for want of memory; {again}")
+        raise UsageError(f"{what} was ended by {signal.Signals(-code).name}; {again}")
+    full = code != 0 and next((line for line in read_log(log)[::-1] if _DISK_FULL.search(line)), None)
+    if full:
+        raise UsageError(f"{what} could not write ({full.strip()}): make room; {again}")
+
+
+def reason_of_failure(log: Path, code: int) -> str:
+    """One line that says why a command failed: its own error line, else the last line of its traceback."""
+    lines = [line.strip() for line in read_log(log) if line.strip() and not line.startswith(_MEMORY.lstrip())]
+    errors = [line for line in lines if line.startswith("error: ")]
+    if errors:
+        return errors[-1][len("error: ") :]
+    if code < 0:
+        return f"killed by signal {-code} ({signal.Signals(-code).name})"
+    return lines[-1] if lines else f"exit code {code}, without a word"
