@@ -1,13 +1,12 @@
 """Checkpoint files: whole or not there, with the checksums they were written with, of parameters that are numbers."""
 
-import os
 import zipfile
-from contextlib import suppress
-from typing import Callable, Iterable
+from typing import Callable, Iterable, Optional
 
 import torch
 
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.files import replace_whole
 
 
 def check_sums(path: str) -> None:
@@ -23,20 +22,11 @@ def check_sums(path: str) -> None:
 
 
 def replaced(path: str, write: Callable[[str], None]) -> str:
-    """Call `write` with a temporary name and give the file its own name at the end, or leave everything as it was.
-
-    Raises UsageError when it cannot be written.
-    """
-    temporary = f"{path}.tmp"
+    """Write a checkpoint with `files.replace_whole`. Raises UsageError when it cannot be written."""
     try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace_whole(path, write)
     except (OSError, RuntimeError) as error:
-        with suppress(OSError):
-            os.remove(temporary)
-        cause = error
+        cause: Optional[BaseException] = error
         while cause is not None and not getattr(cause, "strerror", None):
             cause = cause.__context__  # torch's writer hides what the file system said
         reason = cause.strerror if cause is not None else str(error).strip().splitlines()[0]

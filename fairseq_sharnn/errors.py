@@ -1,12 +1,48 @@
-"""The error a user sees: one line, exit code 1, no traceback."""
+"""The error that a user can act on, and the one door through which it leaves a program: one line, exit code 1."""
+
+import importlib.util
+import sys
+from contextlib import contextmanager
+from typing import Iterator
 
 
-class UsageError(SystemExit):
-    """Something the user can put right: its one-line message names the option or path and says what to do.
-
-    It derives from SystemExit because that is the one exception that fairseq's command lines (train, hydra-train,
-    eval-lm, validate) let through as a plain line; any other prints a traceback.
-    """
+class UsageError(ValueError):
+    """Something that the user can put right: its one-line message names the option or path and says what to do."""
 
     def __init__(self, message: str):
-        super().__init__(f"error: {' '.join(message.split())}")
+        # torch's DataLoader raises a worker's error again with the worker's traceback in front of the message
+        message = message.rpartition(f"{__name__}.UsageError: ")[2]
+        super().__init__(" ".join(message.split()))
+
+
+@contextmanager
+def usage_errors_in_one_line() -> Iterator[None]:
+    """Turn a UsageError into `SystemExit("error: ...")`: one line on stderr, exit code 1, no traceback.
+
+    A context manager, or a decorator: `@usage_errors_in_one_line()`.
+    """
+    try:
+        yield
+    except UsageError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+@contextmanager
+def exit_with_one_line() -> Iterator[None]:
+    """The door of a program: around its imports (as a context manager) and around its `main` (as a decorator).
+
+    A UsageError ends the program with one line and exit code 1. So does a package that this Python lacks.
+    """
+    try:
+        with usage_errors_in_one_line():
+            yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if not missing or missing == __name__.partition(".")[0]:
+            raise
+        if importlib.util.find_spec("torch") is None:  # another Python, which most likely lacks all the rest too
+            missing = "torch"
+        raise SystemExit(
+            f"error: {sys.executable} has no {missing}: use the Python that fairseq_sharnn was installed with "
+            "(scripts/setup.sh makes one: source .venv/bin/activate)"
+        ) from None

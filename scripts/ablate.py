@@ -6,7 +6,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from experiments.ablations.program import main
+from fairseq_sharnn.errors import exit_with_one_line
+
+with exit_with_one_line():
+    from experiments.ablations.program import main
+
 
 if __name__ == "__main__":
     main()

@@ -16,15 +16,12 @@ from typing import Dict, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import fairseq_sharnn.environment  # noqa: F401  (and with the package safe, checked loading and whole-file writing)
+from fairseq_sharnn.errors import UsageError, exit_with_one_line
 
-# isort: split
-
-import torch
-from fairseq import checkpoint_utils
-from omegaconf import OmegaConf
-
-from fairseq_sharnn.errors import UsageError
+with exit_with_one_line():
+    import torch
+    from fairseq import checkpoint_utils
+    from omegaconf import OmegaConf
 
 
 def average(paths: List[Path]) -> Dict:
@@ -80,6 +77,7 @@ def best_checkpoints(folder: Path, count: int) -> List[Path]:
     return [path for _, path in sorted(found)[:count]]
 
 
+@exit_with_one_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", required=True, nargs="+", type=Path, help="checkpoint files, or one folder")

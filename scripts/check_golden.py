@@ -19,15 +19,14 @@ from typing import Dict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import fairseq_sharnn.environment  # noqa: F401
+from fairseq_sharnn.errors import exit_with_one_line
 
-# isort: split
+with exit_with_one_line():
+    import numpy as np
+    import torch
 
-import numpy as np
-import torch
-
-from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
-from fairseq_sharnn.optim.lamb import LambMinTrust
+    from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
+    from fairseq_sharnn.optim.lamb import LambMinTrust
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 NOT_GOLDEN = (OSError, ValueError, KeyError, EOFError, AttributeError, RuntimeError, TypeError, zipfile.BadZipFile)

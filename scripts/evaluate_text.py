@@ -14,16 +14,18 @@ import logging
 import math
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import fairseq_sharnn.environment  # noqa: F401
-from fairseq_sharnn.errors import UsageError
-from fairseq_sharnn.evaluation.scoring import Scored
+from fairseq_sharnn.errors import UsageError, exit_with_one_line
+from fairseq_sharnn.files import write_whole
+
+with exit_with_one_line():
+    from fairseq_sharnn.evaluation.scoring import Scored
 
 
+@exit_with_one_line()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", metavar="CHECKPOINT")
@@ -54,20 +56,11 @@ def main() -> None:
     if args.json:
         # null for what is no finite number: JSON has no word for it
         figures = {name: value if math.isfinite(value) else None for name, value in scale.figures().items()}
-        temporary = f"{args.json}.{os.getpid()}.tmp"
         try:
-            with open(temporary, "w") as file:
-                json.dump(figures, file, indent=1, allow_nan=False)
-            os.replace(temporary, args.json)
+            write_whole(args.json, json.dumps(figures, indent=1, allow_nan=False))
         except OSError as error:
-            with suppress(OSError):
-                os.remove(temporary)
             raise UsageError(f"cannot write {args.json}: {error.strerror}") from None
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UsageError as error:
-        print(error.code, file=sys.stderr)
-        sys.exit(1)
+    main()

@@ -16,14 +16,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import fairseq_sharnn.environment  # noqa: F401
+from fairseq_sharnn.errors import exit_with_one_line
 
-# isort: split
+with exit_with_one_line():
+    from tqdm import tqdm
 
-from tqdm import tqdm
-
-from fairseq_sharnn.data.text import prepare
-from fairseq_sharnn.errors import UsageError
+    from fairseq_sharnn.data.text import prepare
 
 
 @contextmanager
@@ -68,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+@exit_with_one_line()
 def main() -> None:
     args = parser().parse_args()
     sources = {split: getattr(args, split) for split in prepare.SPLITS}
@@ -88,8 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UsageError as error:
-        print(error.code, file=sys.stderr)
-        sys.exit(1)
+    main()

@@ -18,16 +18,13 @@ from typing import Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import fairseq_sharnn.environment  # noqa: F401
+from fairseq_sharnn.errors import UsageError, exit_with_one_line
 
-# isort: split
-
-from study.analysis import results_of
-from study.plan import Folder, Plan
-from study.schedule import run_all
-from study.texts import cut_text, cuts_of, read_text, tokenize
-
-from fairseq_sharnn.errors import UsageError
+with exit_with_one_line():
+    from study.analysis import results_of
+    from study.plan import Folder, Plan
+    from study.schedule import run_all
+    from study.texts import cut_text, cuts_of, read_text, tokenize
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,6 +89,7 @@ def plan_of(args) -> Tuple[Plan, bytes]:
     return plan, text
 
 
+@exit_with_one_line()
 def main() -> None:
     args = parser().parse_args()
     logging.disable(logging.INFO)
@@ -120,8 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UsageError as error:
-        print(error.code, file=sys.stderr)
-        sys.exit(1)
+    main()

@@ -15,6 +15,7 @@ from experiments.comparison import command_line
 from experiments.comparison.experiment import Experiment
 from experiments.comparison.presets import Preset
 from experiments.comparison.progress import Steps
+from fairseq_sharnn.errors import exit_with_one_line
 from fairseq_sharnn.optim.trust_log import read_trust_log
 
 
@@ -81,6 +82,7 @@ def about(experiment: Experiment) -> Dict[str, Any]:
     }
 
 
+@exit_with_one_line()
 def main() -> None:
     args = command_line.parser(__doc__).parse_args()
     command_line.run("ablate.py", args, variants, ("context", guess, context_of_base), about, without=("window",))

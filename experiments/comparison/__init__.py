@@ -7,5 +7,3 @@ import logging
 
 # Importing fairseq logs advice about a package for speech.
 logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
-
-import fairseq_sharnn.environment  # noqa: E402, F401

@@ -14,6 +14,7 @@ from experiments.comparison.contestants import OPTIMIZERS, contestants, missing
 from experiments.comparison.experiment import Experiment
 from experiments.comparison.presets import PRESETS, Preset
 from experiments.comparison.progress import Steps
+from fairseq_sharnn.errors import exit_with_one_line
 
 _OPTIMIZER = {
     "lamb_min_trust": "minimum-trust LAMB, clipped at 0.25;",
@@ -113,6 +114,7 @@ def guess(preset: Preset, contestants: int, splits: Dict) -> Steps:
     return Steps(contestants, 17.0, preset.timed_jobs)
 
 
+@exit_with_one_line()
 def main() -> None:
     options = command_line.parser(__doc__)
     options.add_argument(

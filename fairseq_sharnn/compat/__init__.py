@@ -16,6 +16,7 @@ def apply() -> None:
     checkpoints.reach_every_worker()
     checkpoints.of_lstm_lm_load()
     starting.starts_as_asked()
+    starting.generation_ends_in_one_line()
     starting.process_groups_end_before_the_interpreter()
     starting.no_warning_flood()
     training.lamb_is_never_flattened()

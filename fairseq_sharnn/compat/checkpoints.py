@@ -45,6 +45,8 @@ def load_safely_and_in_one_line() -> None:
                 if hasattr(task, "check_checkpoint"):
                     task.check_checkpoint(state.get("task_state"), f"checkpoint {path}")
             return state
+        except UsageError:
+            raise
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UsageError(
@@ -79,7 +81,11 @@ def load_safely_and_in_one_line() -> None:
             if "--reset-optimizer" not in str(error):
                 raise
             raise UsageError(f"checkpoint {filename}: {error}") from error
+        except UsageError:
+            raise
         except Exception as error:
+            if isinstance(error.__context__, UsageError):  # fairseq hides what the model's load_state_dict says
+                raise error.__context__ from None
             if "Cannot load model parameters" not in str(error):
                 raise
             raise UsageError(

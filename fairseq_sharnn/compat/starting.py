@@ -6,13 +6,14 @@ import importlib.util
 import os
 import sys
 import warnings
+from typing import Any, Callable
 
 import torch
 from fairseq.distributed import utils as distributed_utils
 from fairseq.optim import OPTIMIZER_REGISTRY
 
 from fairseq_sharnn.compat.patching import patch
-from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.errors import UsageError, usage_errors_in_one_line
 from fairseq_sharnn.option_checks import check_evaluation, check_training, refuse_flat_parameters
 
 
@@ -24,6 +25,7 @@ def starts_as_asked() -> None:
     """
 
     @patch(distributed_utils, "call_main")
+    @usage_errors_in_one_line()
     def call_main(original, cfg, main, **kwargs):
         training = main.__module__.endswith("train")
         launched = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()  # by torchrun or its like
@@ -59,12 +61,34 @@ def starts_as_asked() -> None:
             distributed.ddp_backend = "legacy_ddp"
         callers_own = torch.distributed.is_initialized()
         try:
-            result = original(cfg, main, **kwargs)
+            result = original(cfg, _InOneLine(main), **kwargs)
         except torch.multiprocessing.ProcessExitedException as error:
             raise SystemExit(error.exit_code) from None  # a worker has ended, and has said why
         if torch.distributed.is_initialized() and not callers_own:
             _end_process_groups()
         return result
+
+
+class _InOneLine:
+    """A `main` of fairseq whose UsageErrors end its process in one line. Pickled to the workers that fairseq spawns."""
+
+    def __init__(self, main: Callable[..., Any]):
+        self.main = main
+
+    def __call__(self, cfg, **kwargs) -> Any:
+        with usage_errors_in_one_line():
+            return self.main(cfg, **kwargs)
+
+
+def generation_ends_in_one_line() -> None:
+    """fairseq-generate is the one command line that does not start through `call_main`. Test: test_bad_input.py."""
+    generate = sys.modules.get("fairseq_cli.generate")
+    if generate is not None:
+
+        @patch(generate, "main")
+        @usage_errors_in_one_line()
+        def main(original, cfg):
+            return original(cfg)
 
 
 def process_groups_end_before_the_interpreter() -> None:

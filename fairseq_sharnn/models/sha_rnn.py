@@ -167,10 +167,7 @@ class SHARNNLanguageModel(FairseqLanguageModel):
 
         if not os.path.isdir(model_name_or_path):
             raise FileNotFoundError(f"{model_name_or_path} is not a folder: give the one that holds {checkpoint_file}")
-        try:
-            loaded = hub_utils.from_pretrained(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs)
-        except UsageError as error:  # the command lines' one-line exit; in Python an ordinary exception
-            raise ValueError(str(error)) from error
+        loaded = hub_utils.from_pretrained(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs)
         return SHARNNHubInterface(loaded["args"], loaded["task"], loaded["models"])
 
     def load_state_dict(self, state_dict, strict=True, model_cfg=None, args=None):

@@ -53,8 +53,9 @@ class FairseqLambMinTrust(FairseqOptimizer):
 
     def __init__(self, cfg: LambMinTrustConfig, params):
         super().__init__(cfg)
+        options = self.optimizer_config
         try:
-            self._optimizer = LambMinTrust(params, **self.optimizer_config)
+            self._optimizer = LambMinTrust(params, **options)
         except ValueError as error:
             raise UsageError(f"--{error}") from None
         # configurations of checkpoints from before the option lack it

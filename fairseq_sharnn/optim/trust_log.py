@@ -1,11 +1,11 @@
 """Trust ratios of every tensor over training, as lines of JSON (paper, section 4.4: why they need a floor)."""
 
 import json
-import os
 from pathlib import Path
 from typing import Dict, List
 
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.files import write_whole
 
 
 class TrustLog:
@@ -41,9 +41,7 @@ class TrustLog:
         self._continued = True
         if self.path.exists():
             kept = [json.dumps(line) + "\n" for line in read_trust_log(self.path) if line["update"] < update]
-            temporary = self.path.with_name(self.path.name + ".tmp")
-            temporary.write_text("".join(kept), encoding="utf-8")
-            os.replace(temporary, self.path)
+            write_whole(self.path, "".join(kept))
 
 
 def read_trust_log(path: Path) -> List[Dict]:

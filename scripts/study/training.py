@@ -65,7 +65,7 @@ def train(plan: Plan, folder: Folder, run: Run, about: Dict) -> None:
     try:
         ended = processes.run([fairseq("train"), *arguments], log, processes.environment)
     except UsageError as error:  # stopped from outside, or a full disk
-        raise RuntimeError(str(error)[len("error: ") :]) from None
+        raise RuntimeError(str(error)) from None
     if ended.code != 0:
         reason = reason_of_failure(log, ended.code)
         raise RuntimeError(f"{run.name}: fairseq-train failed ({reason}); all it printed is in {log}")

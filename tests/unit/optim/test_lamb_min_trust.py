@@ -48,7 +48,7 @@ def test_other_betas_are_refused(value):
 
 
 def test_min_trust_out_of_range_names_the_option():
-    with pytest.raises(UsageError, match=r"^error: --min-trust must be in \[0, 1\), but it is 1.5$"):
+    with pytest.raises(UsageError, match=r"^--min-trust must be in \[0, 1\), but it is 1.5$"):
         build(min_trust=1.5)
 
 
