@@ -1,16 +1,21 @@
 """SHA-RNN for fairseq: `--user-dir fairseq_sharnn` registers the model, the optimizer and the tasks.
 
-`fairseq_sharnn.modules` and `fairseq_sharnn.optim.lamb` need torch alone and can be used without fairseq.
+Without fairseq, `load` opens a trained model in torch only; `fairseq_sharnn.modules` and `fairseq_sharnn.optim.lamb`
+need torch only, too. Importing the package imports neither torch nor fairseq.
 """
 
-import importlib.util
+from typing import Any
 
-if importlib.util.find_spec("fairseq") is not None:
-    from fairseq_sharnn import compat
+from fairseq_sharnn.registration import register_when_needed
 
-    compat.apply()
+__all__ = ["load"]
 
-    import fairseq_sharnn.models.sha_rnn
-    import fairseq_sharnn.optim.lamb_min_trust
-    import fairseq_sharnn.tasks.byte_level_lm
-    import fairseq_sharnn.tasks.streaming_lm  # noqa: F401
+register_when_needed()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from fairseq_sharnn.portable.loading import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,200 @@
+"""`info`: what is installed, what will be used, and the line that mends what is broken."""
+
+import contextlib
+import importlib
+import importlib.util
+import logging
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Tuple
+
+# Packages that install a module named fairseq.
+FAIRSEQS = ("ve-fairseq", "fairseq-fixed", "fairseq", "fairseq-built", "fairseq-light")
+EXTRAS = ("safetensors", "sentencepiece", "sacremoses", "onnx", "onnxruntime")
+PAPER_WIDTH, PAPER_LANES = 1024, 16
+
+
+class Line(NamedTuple):
+    """One fact. mend: the command or advice that mends it where it is broken, else None."""
+
+    name: str
+    text: str
+    mend: Optional[str] = None
+
+
+def info_lines() -> List[Line]:
+    """All facts, in the order in which they are printed."""
+    torch_line = _torch()
+    lines = [
+        Line("fairseq_sharnn", f"{version_of('fairseq-sharnn') or 'not installed as a package'}, {package_folder()}"),
+        Line("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"),
+        torch_line,
+        _fairseq(),
+    ]
+    if torch_line.mend is None:
+        lines += [_kernels(), *_devices()]
+    for name in EXTRAS:
+        lines.append(Line(name, version_of(name) or "not installed (needed for some commands only)"))
+    return lines
+
+
+def package_folder() -> str:
+    """The folder for fairseq's `--user-dir`."""
+    return str(Path(__file__).resolve().parent.parent)
+
+
+def version_of(package: str) -> Optional[str]:
+    """Version of an installed package, None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def install_fairseq() -> str:
+    """The command that installs a fairseq which works on this Python."""
+    pip = f"{sys.executable} -m pip install"
+    if sys.version_info < (3, 11):
+        return f"{pip} fairseq==0.12.2"
+    if sys.version_info < (3, 13):
+        return f"{pip} --no-deps ve-fairseq==0.12.3"
+    return f"{pip} --no-deps --no-build-isolation fairseq-fixed==0.12.3.1"
+
+
+def _torch() -> Line:
+    if importlib.util.find_spec("torch") is None:
+        return Line("torch", "not installed", f"{sys.executable} -m pip install torch")
+    try:
+        torch = importlib.import_module("torch")
+    except Exception as error:
+        return Line(
+            "torch", f"does not import: {_first(error)}", f"{sys.executable} -m pip install --force-reinstall torch"
+        )
+    return Line("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
+
+
+def _fairseq() -> Line:
+    found = [f"{name} {version_of(name)}" for name in FAIRSEQS if version_of(name)]
+    named = ", ".join(found) or "of unknown origin"
+    try:
+        with _quiet():
+            spec = importlib.util.find_spec("fairseq")  # registers, so it imports fairseq
+            fairseq = None if spec is None else importlib.import_module("fairseq")
+    except ModuleNotFoundError as error:
+        missing = {"sklearn": "scikit-learn", "hydra": "hydra-core", "yaml": "pyyaml"}.get(error.name, error.name)
+        return Line("fairseq", f"{named} does not import: {error}", f"{sys.executable} -m pip install {missing}")
+    except (Exception, SystemExit) as error:
+        return Line("fairseq", f"{named} does not import: {_first(error)}", f"{install_fairseq()} --force-reinstall")
+    if fairseq is None:
+        return Line(
+            "fairseq",
+            f"not found: export, sample and score work without it, training does not (to install it: {install_fairseq()})",
+        )
+    if len(found) > 1:
+        extra = [name for name in FAIRSEQS if version_of(name)][1:]
+        return Line(
+            "fairseq",
+            f"{named}: several packages write the same files",
+            f"{sys.executable} -m pip uninstall {' '.join(extra)}, then {install_fairseq()} --force-reinstall",
+        )
+    return Line("fairseq", f"{named}, {Path(fairseq.__file__).parent}")
+
+
+def _kernels() -> Line:
+    """Whether the compiled CPU kernels are in use, and why not."""
+    import torch
+
+    heard = _Heard()
+    logger = logging.getLogger("fairseq_sharnn.ops.kernels")
+    logger.addHandler(heard)
+    from fairseq_sharnn.ops import kernels
+
+    logger.removeHandler(heard)
+    capability = torch.backends.cpu.get_cpu_capability()
+    install = f"{sys.executable} -m pip install --no-deps --no-build-isolation -e {Path(package_folder()).parent}"
+    if kernels.ops is not None:
+        loaded = [Path(path).name for path in torch.ops.loaded_libraries if "cpu_torch_" in path]
+        return Line("CPU kernels", f"in use on float32: {', '.join(loaded)}")
+    if os.environ.get("FAIRSEQ_SHARNN_KERNELS") == "0":
+        return Line("CPU kernels", "not in use: FAIRSEQ_SHARNN_KERNELS is 0 (unset it to use them)")
+    if heard.messages:
+        return Line("CPU kernels", f"not in use: {heard.messages[-1]}", install)
+    if platform.machine() in ("x86_64", "AMD64") and not capability.startswith("AVX"):
+        return Line("CPU kernels", f"not in use: they need AVX2, and this CPU has {capability}")
+    return Line(
+        "CPU kernels", f"not compiled: plain torch is used (with a C++ compiler and a clone of the source: {install})"
+    )
+
+
+def _devices() -> List[Line]:
+    import torch
+
+    lines = [Line("device cpu", f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}")]
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        return [*lines, Line("device cuda", "none" + ("" if built else " (this torch is built without CUDA)"))]
+    for number in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(number)
+        capability, processors = (card.major, card.minor), card.multi_processor_count
+        memory = card.total_memory / 2**30
+        text = (
+            f"{card.name}, compute capability {card.major}.{card.minor}, {processors} multiprocessors, {memory:.0f} GiB"
+        )
+        lines.append(Line(f"device cuda:{number}", text))
+        for kind in ("float16", "bfloat16", "float32"):
+            kernel, reason = lstm_kernel(kind, PAPER_WIDTH, PAPER_LANES, processors, capability)
+            where = f"{kind}, D {PAPER_WIDTH}, {PAPER_LANES} lanes"
+            lines.append(Line(f"  LSTM on cuda:{number}", f"{where}: cuDNN's {kernel} kernel{reason}"))
+    return lines
+
+
+def lstm_kernel(kind: str, width: int, lanes: int, processors: int, capability: Tuple[int, int]) -> Tuple[str, str]:
+    """Which cuDNN kernel torch chooses for a one-layer LSTM of D = `width`, and why not the persistent one.
+
+    kind: type of the weights. processors, capability: of the card. Returns the name and, where it is the standard
+    kernel, the reason. It is the rule in torch's RNN.cpp, read and not measured.
+    """
+    if width <= 192 and kind != "float64":
+        return "persistent small", ""
+    reasons = []
+    if kind != "float16":
+        reasons.append("the persistent kernel needs float16")
+    if width > 1024 or width % 128:
+        reasons.append("it needs D in multiples of 128 up to 1024")
+    if lanes % 8 or lanes > 128:
+        reasons.append("it needs lanes in multiples of 8 up to 128")
+    if processors < 98:
+        reasons.append(f"it needs 98 multiprocessors, and the card has {processors}")
+    if capability[1] == 6:
+        reasons.append(f"torch does not use it on compute capability {capability[0]}.{capability[1]}")
+    return ("standard", f" ({reasons[0]})") if reasons else ("persistent", "")
+
+
+class _Heard(logging.Handler):
+    """Keeps the messages of a logger."""
+
+    def __init__(self):
+        super().__init__()
+        self.messages: List[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _quiet():
+    """fairseq and its dependencies print advice while they are imported."""
+    logging.disable(logging.WARNING)
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _first(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,88 @@
+"""Registration with fairseq, when it is first needed: importing `fairseq_sharnn` stays cheap.
+
+fairseq takes seconds to import and may be broken or absent. So the package registers its model, optimizer and tasks
+at one of three moments: at its own import if fairseq is imported already (`--user-dir`), when fairseq is imported
+later, or before one of its own modules that need fairseq.
+"""
+
+import importlib
+import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Optional
+
+PACKAGE = "fairseq_sharnn"
+
+# What works without fairseq: these modules, and everything inside those that are packages with a star.
+TORCH_ONLY = (
+    "__main__",
+    "data",
+    "data.lanes",
+    "data.text",
+    "environment",
+    "errors",
+    "files",
+    "modules.*",
+    "ops.*",
+    "optim",
+    "optim.lamb",
+    "portable.*",
+    "reference",
+    "registration",
+)
+
+
+def needs_fairseq(name: str) -> bool:
+    """Whether a module of the given full name is fairseq, or one of ours that imports fairseq."""
+    if name == "fairseq":
+        return True
+    if not name.startswith(f"{PACKAGE}."):
+        return False
+    inner = name[len(PACKAGE) + 1 :]
+    return not any(
+        inner == known or (known.endswith(".*") and f"{inner}.".startswith(known[:-1])) for known in TORCH_ONLY
+    )
+
+
+def register() -> None:
+    """Patch fairseq and register the model, the optimizer and the tasks. Does nothing the second time."""
+    from fairseq_sharnn import compat
+
+    compat.apply()
+    for module in ("models.sha_rnn", "optim.lamb_min_trust", "tasks.byte_level_lm", "tasks.streaming_lm"):
+        importlib.import_module(f"{PACKAGE}.{module}")
+
+
+def register_when_needed() -> None:
+    """Register now if fairseq is imported, else when it is; never where fairseq is not installed."""
+    if "fairseq" in sys.modules:
+        register()
+    elif importlib.util.find_spec("fairseq") is not None:
+        sys.meta_path.insert(0, _Registrar())
+
+
+class _Registrar:
+    """Sees each import first, and registers before the first one that needs fairseq."""
+
+    def find_spec(self, name: str, path=None, target=None) -> Optional[ModuleSpec]:
+        if not needs_fairseq(name):
+            return None
+        sys.meta_path.remove(self)
+        register()
+        module = sys.modules.get(name)  # registering has imported it, or its own import follows now
+        return None if module is None else ModuleSpec(name, _Imported(module), is_package=hasattr(module, "__path__"))
+
+
+class _Imported:
+    """A loader for a module that was imported while it was looked for."""
+
+    def __init__(self, module: ModuleType):
+        self._module = module
+        self._spec = module.__spec__
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec

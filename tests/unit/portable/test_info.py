@@ -1,0 +1,42 @@
+"""What `info` says of a machine, and the line that mends a broken one."""
+
+import sys
+import types
+
+import pytest
+
+from fairseq_sharnn.portable import info
+
+
+def test_which_lstm_kernel_runs_on_cuda():
+    """The rule in torch's RNN.cpp: H100 132 multiprocessors cc 9.0, A10 72 cc 8.6."""
+    assert info.lstm_kernel("float16", 1024, 16, 132, (9, 0)) == ("persistent", "")
+    assert info.lstm_kernel("float16", 128, 3, 10, (7, 5)) == ("persistent small", "")
+    for case, reason in [
+        (("bfloat16", 1024, 16, 132, (9, 0)), "float16"),
+        (("float16", 1000, 16, 132, (9, 0)), "multiples of 128"),
+        (("float16", 2048, 16, 132, (9, 0)), "up to 1024"),
+        (("float16", 1024, 12, 132, (9, 0)), "multiples of 8"),
+        (("float16", 1024, 136, 132, (9, 0)), "up to 128"),
+        (("float16", 1024, 16, 72, (8, 0)), "98 multiprocessors"),
+        (("float16", 1024, 16, 132, (8, 6)), "compute capability 8.6"),
+    ]:
+        name, why = info.lstm_kernel(*case)
+        assert name == "standard" and reason in why, (case, why)
+
+
+@pytest.mark.parametrize(
+    "version, package", [((3, 10), "fairseq==0.12.2"), ((3, 12), "ve-fairseq"), ((3, 13), "fixed")]
+)
+def test_the_fairseq_to_install_depends_on_the_python(monkeypatch, version, package):
+    monkeypatch.setattr(info, "sys", types.SimpleNamespace(version_info=version, executable="python"))
+    assert package in info.install_fairseq()
+
+
+def test_a_fairseq_that_lacks_a_package_gets_the_line_that_mends_it(monkeypatch):
+    def broken(name):
+        raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
+
+    monkeypatch.setattr(info, "importlib", types.SimpleNamespace(util=info.importlib.util, import_module=broken))
+    line = info._fairseq()
+    assert "does not import" in line.text and line.mend == f"{sys.executable} -m pip install scikit-learn"
