@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
-"""SHA-RNN with one thing changed at a time: see experiments/ablations/program.py."""
+"""SHA-RNN with one thing changed at a time: the command of experiments/ablations."""
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from fairseq_sharnn.errors import exit_with_one_line
-
-with exit_with_one_line():
+try:
     from experiments.ablations.program import main
-
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"error: {sys.executable} cannot import {error.name}: use the Python that fairseq_sharnn was installed with "
+        "(scripts/setup.sh makes one: source .venv/bin/activate)"
+    )
 
 if __name__ == "__main__":
     main()

@@ -1,82 +1,42 @@
 """How fast a checkpoint writes. `python -m experiments.comparison.generation CHECKPOINT TEXT` prints one line of JSON.
 
-All models by fairseq's incremental decoding, one step a byte, and by the same loop; SHA-RNN's `sample_bytes` takes the same
-steps. Where a Transformer's positions end, the last half of its window is read again and decoding goes on: the usual sliding
-window, two steps a byte. Only the loop over bytes is timed. A process of its own, so that nothing else is in it.
+All models write through fairseq's incremental decoding, one step for each byte, in the same loop (SHA-RNN's `sample_bytes`
+takes the same steps). A Transformer's positions end with its window; then the last half of it is read again, the usual
+sliding window, which costs two steps for each byte. Only the loop over bytes is timed. It runs in a process of its own, so
+that nothing else takes its time or memory.
 """
 
 import argparse
-import copy
 import json
 import logging
 import sys
 import time
 from statistics import median
-from typing import Dict, List, Optional
+from typing import Dict, List, Sequence
 
 import torch
 
-import fairseq_sharnn  # noqa: F401  (registers what checkpoints name)
-from experiments.comparison.training_run import Run
-from experiments.harness.folder import read_json, write_json
-from experiments.harness.processes import Processes, read_log, reason_of_failure, shown
+from experiments.comparison.records import Generation
+from experiments.comparison.training_run import TrainingRun
+from experiments.harness.decoding import StepwiseDecoder
+from experiments.harness.processes import Processes, as_typed, read_log, reason_of_failure
+from experiments.harness.records import read_record, write_record
+from experiments.harness.registration import register
 
 ROUNDS = 5
 
 
-class StepwiseDecoder:
-    """One byte at a time through fairseq's `incremental_state`, within `window` positions (None: no end).
-
-    Raises ValueError for a window too short to slide.
-    """
-
-    def __init__(self, model, dictionary, window: Optional[int]):
-        if window is not None and window < 4:
-            raise ValueError(f"a window of {window} positions cannot slide")
-        self.model, self.window = model, window
-        self.device = next(model.parameters()).device
-        self.tokens = [dictionary.eos()]
-        self._begin(0)
-        self._run(1)
-
-    def _begin(self, first: int) -> None:
-        self.state: Dict = {}
-        self.first = first
-
-    def step(self, token: int) -> torch.Tensor:
-        """Feed one more token; logits [V] of the next."""
-        self.tokens.append(token)
-        if self.window is not None and len(self.tokens) - self.first > self.window:
-            self._begin(len(self.tokens) - self.window // 2)
-            for stop in range(self.first + 1, len(self.tokens)):
-                self._run(stop)
-        return self._run(len(self.tokens))
-
-    def fork(self) -> "StepwiseDecoder":
-        """One that goes on from here by itself."""
-        twin = copy.copy(self)
-        twin.state, twin.tokens = copy.deepcopy(self.state), list(self.tokens)
-        return twin
-
-    @torch.no_grad()
-    def _run(self, stop: int) -> torch.Tensor:
-        # a model with positions counts the tokens; one that only has a state takes the last
-        first = self.first if self.window is not None else stop - 1
-        seen = torch.tensor([self.tokens[first:stop]], device=self.device)
-        return self.model.decoder(seen, incremental_state=self.state)[0][0, -1]
-
-
 def read_prompt(decoder: StepwiseDecoder, dictionary, prompt: bytes) -> torch.Tensor:
-    """Feed a prompt, not empty; logits [V] of what follows."""
+    """Feed a prompt, which must not be empty; returns the logits [V] of what follows."""
     if decoder.window is not None:
-        prompt = prompt[-(decoder.window - 1) :]  # all that a full window still sees; the first byte written slides it
+        prompt = prompt[-(decoder.window - 1) :]  # all that a full window sees; the first written byte makes it slide
     for token in dictionary.encode_bytes(prompt).tolist():
         logits = decoder.step(token)
     return logits
 
 
 def seconds_to_write(decoder: StepwiseDecoder, logits: torch.Tensor, dictionary, length: int) -> float:
-    """Seconds in which `length` bytes are sampled, one by one, beginning with `logits` [V]."""
+    """Seconds in which `length` bytes are sampled, one by one. logits: [V], of the first."""
     start = time.perf_counter()
     for _ in range(length):
         byte = torch.multinomial(logits[dictionary.offset : dictionary.offset + 256].float().softmax(-1), 1).item()
@@ -84,10 +44,11 @@ def seconds_to_write(decoder: StepwiseDecoder, logits: torch.Tensor, dictionary,
     return time.perf_counter() - start
 
 
-def measure(checkpoint: str, text: bytes, prompts, length: int) -> Dict[str, float]:
-    """Bytes written a second after prompts of the given lengths, by prompt length: medians of rounds over all prompts."""
+def measure(checkpoint: str, text: bytes, prompts: Sequence[int], length: int) -> Dict[str, float]:
+    """Bytes written a second, by the length of the prompt: medians of rounds over all prompts."""
     from fairseq import checkpoint_utils
 
+    register()
     torch.manual_seed(1)
     (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([checkpoint])
     model.prepare_for_inference_(cfg)
@@ -98,9 +59,9 @@ def measure(checkpoint: str, text: bytes, prompts, length: int) -> Dict[str, flo
     dictionary = task.source_dictionary
     begun = {}
     for prompt in prompts:
-        head = (text * (prompt // max(1, len(text)) + 1))[:prompt]
-        decoder = StepwiseDecoder(model, dictionary, window)
-        begun[prompt] = decoder, read_prompt(decoder, dictionary, head)
+        beginning = (text * (prompt // max(1, len(text)) + 1))[:prompt]
+        decoder = StepwiseDecoder(model, dictionary.eos(), window)
+        begun[prompt] = decoder, read_prompt(decoder, dictionary, beginning)
     taken: Dict[int, List[float]] = {prompt: [] for prompt in prompts}
     for _ in range(ROUNDS):
         for prompt, (decoder, logits) in begun.items():
@@ -108,14 +69,19 @@ def measure(checkpoint: str, text: bytes, prompts, length: int) -> Dict[str, flo
     return {str(prompt): length / median(seconds) for prompt, seconds in taken.items()}
 
 
-def generation_speed(run: Run, processes: Processes) -> Dict:
-    """Measure a run's best checkpoint in a process of its own, once. Returns bytes/s by prompt length, or the reason."""
+def read_generation(run: TrainingRun) -> Generation:
+    """What was measured of a run; empty if nothing was."""
+    return read_record(Generation, run.folder / "generation.json") or Generation()
+
+
+def generation_speed(run: TrainingRun, processes: Processes) -> bool:
+    """Measure a run's best checkpoint in a process of its own and record it; False if that was done already.
+
+    Without a checkpoint (in a folder that has only records) nothing is measured.
+    """
     path = run.folder / "generation.json"
-    record = read_json(path)
-    if record is not None:
-        return record
-    if not run.checkpoint.exists():  # a folder made of records alone
-        return {"reason": f"{run.checkpoint} is gone"}
+    if path.exists() or not run.checkpoint.exists():
+        return False
     log = run.folder / "generation.log"
     command = [
         *(sys.executable, "-m", "experiments.comparison.generation", str(run.checkpoint), str(run.data / "test")),
@@ -123,22 +89,23 @@ def generation_speed(run: Run, processes: Processes) -> Dict:
     ]
     environment = {**processes.environment, **dict(run.job.contestant.environment)}
     ended = processes.run(command, log, environment)
-    found = [line for line in read_log(log) if line.startswith('{"bytes_per_second"')]
-    record = {"command": shown(command, environment), "reason": None, "peak_memory": ended.peak_memory}
-    if ended.code != 0 or not found:
-        record["reason"] = reason_of_failure(log, ended.code)
+    printed = [line for line in read_log(log) if line.startswith('{"bytes_per_second"')]
+    typed = as_typed(command, environment)
+    if ended.code != 0 or not printed:
+        record = Generation(typed, reason_of_failure(log, ended.code), ended.peak_memory)
     else:
-        record.update(json.loads(found[-1]))
-    write_json(path, record)
-    return record
+        record = Generation(typed, None, ended.peak_memory, json.loads(printed[-1])["bytes_per_second"])
+    write_record(path, record)
+    return True
 
 
 def main() -> None:
+    """Print bytes written a second after each prompt."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint")
     parser.add_argument("text", help="file whose first bytes are the prompts")
-    parser.add_argument("--prompts", type=int, nargs="+", default=[1000, 4000])
-    parser.add_argument("--bytes", type=int, default=256, help="bytes to write after each")
+    parser.add_argument("--prompts", type=int, nargs="+", default=[1000, 4000], help="bytes of each prompt")
+    parser.add_argument("--bytes", type=int, default=256, help="bytes to write after each prompt")
     args = parser.parse_args()
     logging.disable(logging.INFO)
     with open(args.text, "rb") as file:

@@ -3,15 +3,18 @@
 from dataclasses import dataclass, replace
 from typing import List
 
-from experiments.comparison.presets import Trial
+from experiments.comparison.trials import Trial
 
 SECOND_PASS = 32 / 37  # share of a run after which the paper halves the rate
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """A warm-up to `peak`, then, by the trial's kind: nothing; a fall that reaches `end` at `total` updates (linear); or
-    `end` for the last 5 of 37 parts (halved: the paper's 32 epochs, and 5 at half the rate)."""
+class LearningRate:
+    """A warm-up to `peak`, then what the kind says.
+
+    constant: nothing more. linear: a fall that reaches `end` at `total` updates. halved: `end` for the last 5 of 37 parts,
+    as in the paper's 32 epochs and 5 more at half the rate.
+    """
 
     kind: str
     peak: float
@@ -20,17 +23,17 @@ class Schedule:
     total: int
 
     @classmethod
-    def of(cls, trial: Trial, total: int) -> "Schedule":
+    def of(cls, trial: Trial, total: int) -> "LearningRate":
         """The trial's schedule over `total` updates."""
         warmup = max(1, round(trial.warmup * total))
         return cls(trial.schedule, trial.lr, trial.end, warmup, max(total, warmup + 1))
 
     def rate_at(self, update: int) -> float:
-        """The rate of the fall at an update behind the warm-up."""
+        """The rate of the fall at an update after the warm-up."""
         return self.end + (self.peak - self.end) * max(0.0, 1 - (update - self.warmup) / (self.total - self.warmup))
 
-    def continued(self, update: int, total: int) -> "Schedule":
-        """The same from `update` on, now ending at `total`: the fall bends, and the rate does not jump."""
+    def continued(self, update: int, total: int) -> "LearningRate":
+        """The same from `update` on, but with its end at `total`: the slope of a fall changes, the rate does not jump."""
         total = max(total, update + 1, self.warmup + 1)
         if self.kind != "linear" or update <= self.warmup:
             return replace(self, total=total)

@@ -1,191 +1,169 @@
-"""REPORT.md: what was compared, how, and what came out, from the data of results.json alone."""
+"""REPORT.md: what was compared, how, and what came out. All prose that both programs share is here and in verdict.py."""
 
-from typing import Any, Dict, List, Sequence
+from dataclasses import dataclass
+from typing import List, Sequence
 
+from experiments.comparison.presets import Preset
+from experiments.comparison.report_plots import CAPTIONS
+from experiments.comparison.results import Results
+from experiments.comparison.tables import MIB, context_table, long_table, quality_table, speed_table, trial_table
 from experiments.comparison.verdict import half_section, headline
-from experiments.harness.markdown import number, table
-
-PLOTS = {
-    "valid-minutes": "Validation against training time, mean over seeds",
-    "valid-bytes": "Validation against bytes read, mean over seeds",
-    "long-valid-minutes": "The longer runs: validation against training time",
-    "long-valid-bytes": "The longer runs: validation against bytes read",
-    "quality-eval-speed": "Quality against evaluation speed",
-    "quality-generation-speed": "Quality against generation speed",
-    "trust-ratios": "Trust ratios of every tensor over training (the published floor is 0.25)",
-    "context-length": "One trained model, evaluated with other context lengths",
-}
+from experiments.harness.markdown import image
 
 
-def quality_rows(summaries: Sequence[Dict]) -> List[List[str]]:
-    rows = []
-    for item in summaries:
-        main = item["test"].get("streaming") or item["test"].get("blocks")
-        window = item["test"].get("window")
-        shown = "–" if window is None else f"{number(window, 4)} (w {item['context']})"
-        name = item["title"] + (f" **failed: {'; '.join(item['failed'])}**" if item["failed"] else "")
-        rows.append(
-            [
-                *(name, f"{item['parameters']:,}", number(item["valid_bpb"], 4), number(main, 4), shown),
-                *(number(item["bytes"], 2, 1e-6), number(item["updates"]), number(item["train_minutes"], 2)),
-            ]
-        )
-    return rows
+@dataclass(frozen=True)
+class ReportText:
+    """What a program says in its report besides figures.
+
+    update: what contestants besides SHA-RNN read in an update. evaluation, speed, tuning: paragraphs below those tables.
+    notes: the list of what limits the comparison.
+    """
+
+    title: str
+    update: str
+    evaluation: str
+    speed: str
+    tuning: str
+    notes: Sequence[str]
 
 
-def speed_rows(summaries: Sequence[Dict]) -> List[List[str]]:
-    rows = []
-    for item in summaries:
-        generation = [f"{item['generation'][key]:,.0f}" for key in item["generation"]] or ["–", "–"]
-        rows.append(
-            [
-                *(item["title"], number(item["train_bytes_per_second"]), number(item["cores"], 2)),
-                number(item["peak_memory"], 0, 2**-20),
-                number(item["gpu_peak_memory"], 0, 2**-20),
-                *(number(item["eval_bytes_per_second"]), number(item["eval_seconds"], 1)),
-                *(number(item["window_seconds"], 1), *generation),
-            ]
-        )
-    return rows
-
-
-def trial_rows(results: Dict) -> List[List[str]]:
-    titles = {item["name"]: item["title"] for item in results["summaries"]}
-    return [
-        [
-            *(titles[trial["contestant"]], trial["options"]),
-            f"failed: {trial['reason']}" if trial["status"] == "failed" else f"{trial['valid_bpb']:.4f}",
-            *(f"{trial['updates']:,}", _choice(trial)),
-        ]
-        for trial in results["trials"]
-        if trial["status"] != "running"
-    ]
-
-
-def _choice(trial: Dict) -> str:
-    if not trial["chosen"]:
-        return ""
-    return "**chosen** (an end of its range of rates: another may be better)" if trial["edge"] else "**chosen**"
-
-
-def long_rows(results: Dict) -> List[List[str]]:
-    titles = {item["name"]: item["title"] for item in results["summaries"]}
-    rows = []
-    for run in results["long"]:
-        tests = ", ".join(f"{part['mode']} {part['bpb']:.4f}" for part in run["evaluations"] if not part["reason"])
-        outcome = f"failed: {run['reason']}" if run["status"] == "failed" else (tests or "–")
-        valid = "–" if run["valid_bpb"] is None else f"{run['valid_bpb']:.4f}"
-        millions, minutes = f"{run['bytes'] / 1e6:.2f}", f"{run['train_seconds'] / 60:.1f}"
-        rows.append([titles[run["contestant"]], run["budget"], valid, outcome, millions, minutes])
-    return rows
-
-
-def render(results: Dict[str, Any], plots: Sequence[str]) -> str:
+def render(results: Results, text: ReportText, plots: Sequence[str]) -> str:
     """The report as Markdown. plots: names of those that were drawn."""
-    summaries, data = results["summaries"], results["data"]
-    bytes_of = ", ".join(f"{split} {values['bytes']:,}" for split, values in data.items())
-    lines = [
-        f"# {results['title']}",
-        "",
-        *results["complete"],
-        *headline(summaries, results["budget"], results["device"], results["long"]),
-    ]
-    lines += ["    " + results["command"], ""]
-    lines += [f"Data, bytes: {bytes_of} (sha256 of train {data['train']['sha256'][:16]}...).", ""]
-    lines += ["## Quality at an equal budget", "", results["budget_line"], ""]
-    header = [
-        "",
-        "parameters",
-        "valid",
-        "test",
-        "test, overlapping windows",
-        "million bytes read",
-        "updates",
-        "minutes",
-    ]
-    lines += table(header, quality_rows(summaries))
-    lines += ["Bits per byte; mean ± standard deviation over seeds. " + results["evaluation_line"], ""]
-    for name in ("valid-minutes", "valid-bytes"):
-        lines += _plot(name, plots)
-    lines += half_section(summaries)
-    if results["long"]:
-        lines += ["## One longer run of the best of each kind", ""]
-        header = ["", "budget", "valid", "test", "million bytes read", "minutes"]
-        lines += table(header, long_rows(results))
-        lines += [
-            f"Learning rates, shares of warm-up and schedules are those of the short trials ({results['trial']}), not tuned "
-            "for this length.",
+    return "\n".join(
+        [
+            f"# {text.title}",
             "",
+            *([] if results.complete else ["**Not complete yet: run the same command again to resume.**", ""]),
+            *headline(results),
+            f"    {results.setting.command}",
+            "",
+            *_data(results),
+            *_quality(results, text, plots),
+            *half_section(results.summaries),
+            *_long(results, plots),
+            *_speed(results, text, plots),
+            *_context(results, plots),
+            *(["## Trust ratios", "", *_plot("trust-ratios", plots)] if results.trust else []),
+            *["## Tuning", "", text.tuning, "", *trial_table(results)],
+            *["## Fairness, and what is missing", "", *(f"- {note}" for note in text.notes), ""],
+            *_machine(results),
+            *_commands(results),
         ]
-        lines += [*_plot("long-valid-minutes", plots), *_plot("long-valid-bytes", plots)]
-    lines += ["## Speed and memory", ""]
-    prompts = [f"generation after {prompt:,} bytes, bytes/s" for prompt in results["prompts"]]
-    header = [
+    )
+
+
+def _data(results: Results) -> List[str]:
+    sizes = ", ".join(f"{name} {split.bytes:,}" for name, split in results.setting.data.items())
+    return [f"Data, bytes: {sizes} (sha256 of train {results.setting.data['train'].sha256[:16]}...).", ""]
+
+
+def _quality(results: Results, text: ReportText, plots: Sequence[str]) -> List[str]:
+    return [
+        "## Quality at an equal budget",
         "",
-        "training, bytes/s",
-        "CPU/wall",
-        "peak memory in training, MiB",
-        "of the GPU (logged updates), MiB",
-        "evaluation, bytes/s",
-        "evaluation, s",
+        _budget(results.setting.preset, text.update),
+        "",
+        *quality_table(results.summaries),
+        f"Bits per byte; mean ± standard deviation over seeds. {text.evaluation}",
+        "",
+        *_plot("valid-minutes", plots),
+        *_plot("valid-bytes", plots),
     ]
-    lines += table([*header, "with windows, s", *prompts], speed_rows(summaries))
-    lines += [results["speed_line"], ""]
-    for name in ("quality-eval-speed", "quality-generation-speed"):
-        lines += _plot(name, plots)
-    if results.get("context"):
-        lines += context_section(results["context"], results["idle_memory"], plots)
-    if results.get("trust"):
-        lines += ["## Trust ratios", "", *_plot("trust-ratios", plots)]
-    lines += ["## Tuning", "", results["tuning_line"], ""]
-    lines += table(["", "trial", "valid, bits per byte", "updates", ""], trial_rows(results))
-    lines += ["## Fairness, and what is missing", ""] + [f"- {line}" for line in results["notes"]] + [""]
-    lines += ["## Machine", ""] + [f"- {key}: {value}" for key, value in results["machine"].items()]
-    lines += [f"- trained at: {trained_at(results)}", ""]
-    return "\n".join([*lines, *commands(results)])
 
 
-def trained_at(results: Dict) -> str:
-    """The commits and machines of all trainings: a comparison may go on under another than it began with."""
-    made_by = [made for run in (*results["trials"], *results["runs"], *results["long"]) for made in run["made_by"]]
-    found = dict.fromkeys(f"commit {made['commit']} (machine {made['host']})" for made in made_by)
-    return ", ".join(found) or "–"
+def _budget(preset: Preset, update: str) -> str:
+    if preset.budget.updates is not None:
+        what = f"Each run trains for {preset.budget} of {preset.bytes_per_update:,} bytes: the same bytes for all"
+    else:
+        what = f"Each run trains for {preset.budget} of wall-clock time; validation and start-up are not counted"
+    side = f"{preset.jobs} run at a time, one thread each" if preset.jobs > 1 else "One runs at a time"
+    lanes = f"{preset.lanes} lanes of {preset.chunk}"
+    if preset.lanes_full is not None and preset.budget.updates is None:
+        lanes += f" (with a head in every layer {preset.lanes_full}, as in the paper: fewer bytes in an update)"
+    mixed = ""
+    if "--amp" in preset.device:
+        mixed = " All train in mixed precision with --amp: with --fp16, slices of a run would not resume exactly."
+    return (
+        f"{what}. A run has {preset.slices} slices, each with a validation at its end; the slices of all runs alternate. "
+        f"{side}.{mixed} An update reads about {preset.bytes_per_update:,} bytes: SHA-RNN {lanes}{update}. The checkpoint "
+        "with the best validation is tested."
+    )
 
 
-def context_section(context: Dict, idle: int, plots: Sequence[str]) -> List[str]:
-    rows = []
-    for item in context["lengths"]:
-        if item["reason"] is not None:
-            rows.append([f"{item['context']:,}", f"failed: {item['reason']}", "", "", "", ""])
-            continue
-        memory = f"{item['peak_memory'] / 2**20:,.0f}"
-        speed, seconds = f"{item['bytes_per_second']:,.0f}", f"{item['seconds']:,.1f}"
-        rows.append([f"{item['context']:,}", f"{item['bpb']:.4f}", seconds, speed, memory, item["chunk"]])
-    lines = ["## Context length, without retraining", ""]
-    lines += [
-        f"{context['title']}, trained with a context of {context['trained_with']:,}; one lane, whose first bytes have less "
-        f"before them than the context would hold. Of the memory, Python with fairseq holds {idle / 2**20:,.0f} MiB.",
+def _long(results: Results, plots: Sequence[str]) -> List[str]:
+    if not results.long:
+        return []
+    return [
+        "## One longer run of the best of each kind",
+        "",
+        *long_table(results),
+        f"Learning rate, warm-up and schedule are those of the short trials ({results.setting.preset.trial}); they were not "
+        "tuned for this length.",
+        "",
+        *_plot("long-valid-minutes", plots),
+        *_plot("long-valid-bytes", plots),
+    ]
+
+
+def _speed(results: Results, text: ReportText, plots: Sequence[str]) -> List[str]:
+    return [
+        "## Speed and memory",
+        "",
+        *speed_table(results.summaries, results.setting.preset.prompts),
+        f"Peak memory is that of the whole process; Python with fairseq holds {results.setting.idle_memory * MIB:,.0f} MiB "
+        f"of it before it does anything. {text.speed}",
+        "",
+        *_plot("quality-eval-speed", plots),
+        *_plot("quality-generation-speed", plots),
+    ]
+
+
+def _context(results: Results, plots: Sequence[str]) -> List[str]:
+    if results.context is None:
+        return []
+    return [
+        "## Context length, without retraining",
+        "",
+        f"{results.context.title}, trained with a context of {results.context.trained_with:,} bytes. It is evaluated in one "
+        "lane, whose first bytes have less before them than the context could hold. Python with fairseq holds "
+        f"{results.setting.idle_memory * MIB:,.0f} MiB of the memory.",
+        "",
+        *context_table(results),
+        *_plot("context-length", plots),
+    ]
+
+
+def _machine(results: Results) -> List[str]:
+    """The machine of this report, and the commits and machines of all trainings, which may be others."""
+    made_by = [made for run in (*results.trials, *results.runs, *results.long) for made in run.made_by]
+    trained = ", ".join(dict.fromkeys(f"commit {made.commit} (machine {made.host})" for made in made_by)) or "–"
+    return [
+        "## Machine",
+        "",
+        *(f"- {line}" for line in results.setting.machine.lines()),
+        f"- trained at: {trained}",
         "",
     ]
-    header = ["context length", "test, bits per byte", "seconds", "bytes/s", "peak memory, MiB", "chunk"]
-    return [*lines, *table(header, rows), *_plot("context-length", plots)]
 
 
-def commands(results: Dict) -> List[str]:
-    """The exact commands of the first seed; results.json holds those of all runs."""
-    lines = ["## Commands", "", "Of the first slice and the evaluations of each first run; `results.json` has all.", ""]
+def _commands(results: Results) -> List[str]:
+    """The exact commands of the first seed."""
+    lines = [
+        "## Commands",
+        "",
+        "The first slice and the evaluations of each contestant's first run. `results.json` has the commands of all runs.",
+        "",
+    ]
     seen = set()
-    for run in [*results["runs"], *results["long"]]:
-        key = (run["kind"], run["contestant"])
-        if key in seen or not run["commands"]:
+    for run in [*results.runs, *results.long]:
+        key = (run.kind, run.contestant)
+        if key in seen or not run.commands:
             continue
         seen.add(key)
-        lines += [f"    {command}" for command in [run["commands"][0], *(e["command"] for e in run["evaluations"])]]
+        lines += [f"    {command}" for command in [run.commands[0], *(item.command for item in run.evaluations)]]
         lines += [""]
     return lines
 
 
 def _plot(name: str, plots: Sequence[str]) -> List[str]:
-    if name not in plots:
-        return []
-    return [f"![{PLOTS[name]}](plots/{name}.png)", "", f"*{PLOTS[name]}* ([SVG](plots/{name}.svg))", ""]
+    return image(f"plots/{name}", CAPTIONS[name]) if name in plots else []

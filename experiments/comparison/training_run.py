@@ -1,40 +1,35 @@
-"""One training run: slices of fairseq-train that go on from each other's checkpoint, and a record that survives a kill."""
+"""One training: slices of fairseq-train that resume from each other's checkpoint, and a record that survives a kill."""
 
 import contextlib
 import os
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import List, Tuple
 
-from experiments.comparison.contestants import Contestant
-from experiments.comparison.learning_rate import Schedule
-from experiments.comparison.presets import Budget, Preset, Trial
+from experiments.comparison.contestant import Contestant
+from experiments.comparison.learning_rate import LearningRate
+from experiments.comparison.presets import Preset
+from experiments.comparison.records import Point, RunRecord
 from experiments.comparison.sizes import Size
+from experiments.comparison.training_command import fixed_options, stop_options
+from experiments.comparison.trials import Budget, Trial
 from experiments.harness import machine
-from experiments.harness.folder import read_json, write_json
 from experiments.harness.logs import SliceLog, read_slice
-from experiments.harness.processes import (
-    USER_DIR,
-    Ended,
-    Killed,
-    Processes,
-    fairseq,
-    noted_memory,
-    reason_of_failure,
-    shown,
-)
+from experiments.harness.processes import Ended, Killed, Processes, as_typed, noted_memory, reason_of_failure
+from experiments.harness.records import read_record, write_record
 from fairseq_sharnn.errors import UsageError
-
-NEVER = "1000000"  # epochs
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a run needs to know. rate: updates a second, lost_seconds: what fairseq's clock counts beside updates when it
-    starts; both from an earlier run of the same contestant."""
+    """What is to be trained, and how long. kind: pace, trial, run or long.
 
-    kind: str  # pace, trial, run or long
+    rate: updates a second, and lost_seconds: what fairseq's clock counts besides updates when it starts; both as measured
+    in an earlier training of the same contestant.
+    """
+
+    kind: str
     contestant: Contestant
     size: Size
     trial: Trial
@@ -47,46 +42,29 @@ class Job:
     def at(self, rate: float, lost_seconds: float) -> "Job":
         return replace(self, rate=rate, lost_seconds=lost_seconds)
 
+    def new_record(self) -> RunRecord:
+        return RunRecord(
+            kind=self.kind,
+            contestant=self.contestant.name,
+            seed=self.seed,
+            trial=str(self.trial),
+            budget=str(self.budget),
+            parameters=self.size.parameters,
+            lost_seconds=self.lost_seconds,
+        )
 
-class Run:
-    """A run in its own folder: run.json (the record), slice-N.log, checkpoints/."""
+
+class TrainingRun:
+    """A training in a folder of its own: run.json (the record), slice-N.log, checkpoints/."""
 
     def __init__(self, folder: Path, data: Path, preset: Preset, job: Job, processes: Processes):
         self.folder, self.data, self.preset, self.job, self.processes = folder, data, preset, job, processes
-        self.record: Dict = read_json(folder / "run.json") or {
-            "kind": job.kind,
-            "contestant": job.contestant.name,
-            "seed": job.seed,
-            "trial": str(job.trial),
-            "budget": str(job.budget),
-            "parameters": job.size.parameters,
-            "status": "running",
-            "reason": None,
-            "slices": 0,
-            "points": [],
-            "train_seconds": 0.0,
-            "valid_seconds": 0.0,
-            "updates": 0,
-            "bytes": 0.0,
-            "warm_rate": None,
-            "peak_memory": 0,
-            "gpu_peak_memory": None,
-            "killed": [],
-            "cpu_seconds": 0.0,
-            "wall_seconds": 0.0,
-            "lost_seconds": job.lost_seconds,
-            "schedule": None,
-            "commands": [],
-            "made_by": [],
-        }
+        self.record = read_record(RunRecord, folder / "run.json") or job.new_record()
 
     @property
-    def finished(self) -> bool:
-        return self.record["status"] != "running"
-
-    @property
-    def failed(self) -> bool:
-        return self.record["status"] == "failed"
+    def usable(self) -> bool:
+        """Whether it ended well, so that its best checkpoint can be evaluated."""
+        return self.record.ended and not self.record.failed
 
     @property
     def checkpoint(self) -> Path:
@@ -94,114 +72,102 @@ class Run:
         return self.folder / "checkpoints" / "checkpoint_best.pt"
 
     @property
+    def trust_log(self) -> Path:
+        """LAMB's trust ratios over training, where they are logged."""
+        return self.folder / "trust.jsonl"
+
+    @property
     def remaining_slices(self) -> int:
-        return 0 if self.finished else self.job.slices - self.record["slices"]
+        return 0 if self.record.ended else self.job.slices - self.record.slices
 
-    def advance(self) -> None:
-        """Train one slice and write it into the record; a command that fails ends the run, with the reason.
+    def advance(self) -> bool:
+        """Train one slice and record it; False if an earlier call had trained it. A command that fails ends the run.
 
-        Raises UsageError where the command was stopped from outside: then the slice is not done, and nothing failed. Only
-        one that is killed twice in the same slice has failed: it wants more memory than there is.
+        Raises UsageError if the command was stopped from outside: then the slice is repeated by the next call. A slice
+        that was killed twice has failed, because it probably needs more memory than there is.
         """
-        number = self.record["slices"] + 1
+        number = self.record.slices + 1
         log = self.folder / f"slice-{number}.log"
         updates_done, clock = self._checkpoint_clock()
-        if updates_done > self.record["updates"] and log.exists() and self.record["schedule"]:
-            done = read_slice(log, self.record["updates"])  # this script was killed between checkpoint and record
+        if updates_done > self.record.updates and log.exists() and self.record.schedule:
+            done = read_slice(log, self.record.updates)  # an earlier call was killed between checkpoint and record
             if done is not None and done.updates == updates_done:
-                return self._record_slice(done, Ended(0, noted_memory(log), 0.0, 0.0))
+                self._record_slice(done, Ended(0, noted_memory(log), 0.0, 0.0))
+                return False
         if number == 1:  # an attempt that was stopped may have left something
             updates_done, clock = 0, 0.0
-            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
-            with contextlib.suppress(FileNotFoundError):
-                self._trust_log.unlink()
+            self._remove_leftovers()
         elif updates_done == 0:
             raise UsageError(
                 f"{self.folder / 'checkpoints'} has lost its checkpoint: delete {self.folder} to repeat it"
             )
-        self.record["schedule"] = asdict(self._schedule())
+        self._train(number, log, clock)
+        return True
+
+    def _train(self, number: int, log: Path, clock: float) -> None:
+        self.record.schedule = self._learning_rate()
         command = self.command(number, clock)
         environment = {**self.processes.environment, **dict(self.job.contestant.environment)}
-        self.record["commands"][number - 1 :] = [shown(command, environment)]
-        if machine.here() not in self.record["made_by"]:
-            self.record["made_by"].append(machine.here())
-        write_json(self.folder / "run.json", self.record)
+        self.record.commands[number - 1 :] = [as_typed(command, environment)]
+        if machine.made_by() not in self.record.made_by:
+            self.record.made_by.append(machine.made_by())
+        self._save()
         try:
             ended = self.processes.run(command, log, environment)
         except Killed:
-            if self._killed_again(number):
-                return self._fail("killed twice in the same slice, for want of memory or by hand")
+            if self._killed_before(number):
+                return self._fail("killed twice in the same slice, by hand or because memory ran out")
             raise
-        done = read_slice(log, self.record["updates"])
+        done = read_slice(log, self.record.updates)
         if ended.code != 0 or done is None:
             self._fail(reason_of_failure(log, ended.code))
         else:
             self._record_slice(done, ended)
 
-    def _fail(self, reason: str) -> None:
-        self.record.update(status="failed", reason=reason)
-        write_json(self.folder / "run.json", self.record)
+    def _remove_leftovers(self) -> None:
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            self.trust_log.unlink()
 
-    def _killed_again(self, number: int) -> bool:
-        """Note that the slice was killed; whether it was before."""
-        killed = self.record.setdefault("killed", [])
-        killed.append(number)
-        write_json(self.folder / "run.json", self.record)
-        return killed.count(number) > 1
+    def _save(self) -> None:
+        write_record(self.folder / "run.json", self.record)
+
+    def _fail(self, reason: str) -> None:
+        self.record.status, self.record.reason = "failed", reason
+        self._save()
+
+    def _killed_before(self, number: int) -> bool:
+        """Record that the slice was killed; returns whether it was killed before."""
+        self.record.killed.append(number)
+        self._save()
+        return self.record.killed.count(number) > 1
 
     def command(self, number: int, clock: float) -> List[str]:
         """fairseq-train for slice `number` (from 1), when its own clock stands at `clock` seconds."""
-        job, preset = self.job, self.preset
-        streaming = job.contestant.streaming
-        length = preset.chunk if streaming else preset.window
-        lanes = job.contestant.lanes or preset.lanes
-        if not streaming:
-            lanes = max(1, preset.lanes * preset.chunk // preset.window)
-        interval = max(1, preset.log_interval // 4) if job.kind == "pace" else preset.log_interval
-        options: List[str] = [
-            *(fairseq("train"), str(self.data), "--user-dir", str(USER_DIR), "--task", "byte_level_lm"),
-            *job.contestant.arguments,
-            *job.size.options,
-            *job.contestant.optimizer,
-            *self._schedule().options(),
-            *("--tokens-per-sample", str(length), "--batch-size", str(lanes)),
-            # lanes begin from nothing, so few of them; windows do anyway, so as many as a batch of evaluation has and more
-            *("--batch-size-valid", str(16 if streaming else preset.eval_lanes * 2)),
-            *("--seed", str(job.seed), *preset.device, "--num-workers", "0"),
-            *("--save-dir", str(self.folder / "checkpoints"), "--no-epoch-checkpoints"),
-            *("--save-interval", NEVER, "--validate-interval", NEVER, "--best-checkpoint-metric", "bpb"),
-            *("--log-format", "json", "--log-interval", str(interval)),
+        job = self.job
+        logs_trust = job.contestant.trust_log and job.kind == "run"
+        return [
+            *fixed_options(job, self.preset, self.data, self.folder / "checkpoints"),
+            *self._learning_rate().options(),
+            *(("--trust-log", str(self.trust_log)) if logs_trust else ()),
+            *(("--trust-log-interval", str(self.preset.log_interval)) if logs_trust else ()),
+            *stop_options(job, number, clock + self.record.lost_seconds, self.record.train_seconds),
         ]
-        if job.kind in ("pace", "trial"):
-            options.append("--no-save")
-        if job.contestant.trust_log and job.kind == "run":
-            options += ["--trust-log", str(self._trust_log), "--trust-log-interval", str(preset.log_interval)]
-        if job.budget.updates is not None:
-            if streaming:
-                options.append("--no-bptt-jitter")  # the same bytes in each update as the others
-            return [*options, "--max-update", str(job.budget.updates * number // job.slices)]
-        wanted = job.budget.seconds * number / job.slices - self.record["train_seconds"]
-        stop = clock + max(0.0, wanted) + self.record["lost_seconds"]
-        return [*options, "--stop-time-hours", f"{stop / 3600:.6f}"]
 
-    @property
-    def _trust_log(self) -> Path:
-        return self.folder / "trust.jsonl"
-
-    def _schedule(self) -> Schedule:
-        """Over the updates that the whole run will make, as far as is known now: a fall follows the machine's real speed."""
+    def _learning_rate(self) -> LearningRate:
+        """Over the updates that the whole run will make, estimated from its speed so far."""
         record, budget = self.record, self.job.budget
-        seconds, done = record["train_seconds"], record["updates"]
         if budget.updates is not None:
-            return Schedule.of(self.job.trial, budget.updates)
+            return LearningRate.of(self.job.trial, budget.updates)
+        seconds, done = record.train_seconds, record.updates
         rate = done / seconds if seconds > 0 else self.job.rate
         total = done + round(rate * max(0.0, budget.seconds - seconds))
-        if record["slices"] == 0:
-            return Schedule.of(self.job.trial, total)
-        return Schedule(**record["schedule"]).continued(done, total)
+        if record.slices == 0 or record.schedule is None:
+            return LearningRate.of(self.job.trial, total)
+        return record.schedule.continued(done, total)
 
     def _checkpoint_clock(self) -> Tuple[int, float]:
-        """Updates and seconds of training as fairseq counts them (validation in, start-up out) in the last checkpoint."""
+        """Updates, and seconds as fairseq counts them (with validation, without start-up), in the last checkpoint."""
         path = self.folder / "checkpoints" / "checkpoint_last.pt"
         if not path.exists():
             return 0, 0.0
@@ -213,40 +179,29 @@ class Run:
     def _record_slice(self, done: SliceLog, ended: Ended) -> None:
         record, job = self.record, self.job
         if job.budget.seconds is not None:
-            wanted = job.budget.seconds * (record["slices"] + 1) / job.slices - record["train_seconds"]
-            record["lost_seconds"] = max(0.0, record["lost_seconds"] + wanted - done.train_seconds)
-        record["slices"] += 1
-        record["train_seconds"] += done.train_seconds
-        record["valid_seconds"] += done.valid_seconds
-        record["updates"] = done.updates
-        record["bytes"] += done.slice_bytes
-        record["warm_rate"] = done.warm_rate
-        record["peak_memory"] = max(record["peak_memory"], ended.peak_memory)
+            planned = job.budget.seconds * (record.slices + 1) / job.slices - record.train_seconds
+            record.lost_seconds = max(0.0, record.lost_seconds + planned - done.train_seconds)
+        record.slices += 1
+        record.train_seconds += done.train_seconds
+        record.valid_seconds += done.valid_seconds
+        record.updates = done.updates
+        record.bytes += done.slice_bytes
+        record.warm_rate = done.warm_rate
+        record.peak_memory = max(record.peak_memory, ended.peak_memory)
         if done.gpu_free is not None:
             used = machine.gpu_memory() - round(done.gpu_free * 2**30)
-            record["gpu_peak_memory"] = max(record.get("gpu_peak_memory") or 0, used)
-        record["cpu_seconds"] += ended.cpu_seconds
-        record["wall_seconds"] += ended.wall_seconds
-        record["points"].append(
-            {
-                "minutes": record["train_seconds"] / 60,
-                "updates": done.updates,
-                "bytes": record["bytes"],
-                "train_bpb": done.train_bpb,
-                "valid_bpb": done.valid_bpb,
-            }
+            record.gpu_peak_memory = max(record.gpu_peak_memory or 0, used)
+        record.cpu_seconds += ended.cpu_seconds
+        record.wall_seconds += ended.wall_seconds
+        record.points.append(
+            Point(record.train_seconds / 60, done.updates, record.bytes, done.valid_bpb, done.train_bpb)
         )
-        if record["slices"] == job.slices:
-            record["status"] = "finished"
-        write_json(self.folder / "run.json", record)
-
-    @property
-    def best_valid_bpb(self) -> Optional[float]:
-        """The best validation, None for a run without one."""
-        return min((point["valid_bpb"] for point in self.record["points"]), default=None)
+        if record.slices == job.slices:
+            record.status = "finished"
+        self._save()
 
     def drop_optimizer_state(self) -> None:
-        """Of a finished run only the best checkpoint is needed."""
+        """Remove the last checkpoint of a run that has ended: only the best one is needed."""
         last = self.folder / "checkpoints" / "checkpoint_last.pt"
-        if self.finished and self.checkpoint.exists() and last.exists():
+        if self.record.ended and self.checkpoint.exists() and last.exists():
             os.remove(last)

@@ -1,36 +1,28 @@
-"""The output folder: files that are either old or new whenever the script is stopped, and whose folder it is."""
+"""The output folder of an experiment: which configuration it belongs to, and files in it that are whole at any moment."""
 
 import fcntl
-import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from fairseq_sharnn.data.corpus import split_path
 from fairseq_sharnn.errors import UsageError
-
-SPLITS = ("train", "valid", "test")
+from fairseq_sharnn.files import write_whole
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file whole."""
+    """Replace a file whole, in a folder that is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_whole(path, text)
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Replace a file by the JSON of a value."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Optional[Any]:
-    """What a file holds, None where there is none. Raises UsageError for one that is not JSON."""
+    """The value in a JSON file; None if there is no such file. Raises UsageError if the file is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -39,38 +31,21 @@ def read_json(path: Path) -> Optional[Any]:
         raise UsageError(f"{path} is damaged: delete it, or its folder, to make it again") from None
 
 
-def describe_data(folder: str) -> Dict[str, Dict[str, Any]]:
-    """Bytes and sha256 of the three splits. Raises UsageError when one is missing or empty."""
-    found = {}
-    for split in SPLITS:
-        path = split_path(folder, split)
-        digest, size = hashlib.sha256(), 0
-        try:
-            with open(path, "rb") as file:
-                for block in iter(lambda: file.read(1 << 22), b""):
-                    digest.update(block)
-                    size += len(block)
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}") from None
-        if size == 0:
-            raise UsageError(f"{path} is empty: there is nothing to train on or to evaluate")
-        found[split] = {"bytes": size, "sha256": digest.hexdigest()}
-    return found
-
-
 class Claim:
-    """A comparison's folder, made or gone on in, and locked until `close`.
+    """An output folder that belongs to one configuration. It is made, or used again, and locked until `close`.
 
-    Raises UsageError, having changed nothing, when it holds another configuration, something else, or a comparison at work.
+    what: names the experiment in messages, such as "comparison". file: where in the folder the configuration is kept.
+    Raises UsageError, and changes nothing, when the folder holds another configuration or something else, and when another
+    process works in it.
     """
 
-    def __init__(self, out: Path, configuration: Dict[str, Any]):
+    def __init__(self, out: Path, configuration: Dict[str, Any], what: str = "comparison", file: str = "config.json"):
         if out.exists() and not out.is_dir():
             raise UsageError(f"--out {out} is a file: name a folder")
-        path = out / "config.json"
+        path = out / file
         known = read_json(path) if out.exists() else None
-        if known is None and out.exists() and any(not _own(item) for item in out.iterdir()):
-            raise UsageError(f"--out {out} holds something else than a comparison: name a new folder")
+        if known is None and out.exists() and not _empty(out, path):
+            raise UsageError(f"--out {out} holds something else than a {what}: name a new folder")
         wanted = json.loads(json.dumps(configuration))
         if known is not None and known != wanted:
             raise UsageError(
@@ -91,7 +66,7 @@ class Claim:
             raise UsageError(f"cannot write --out {out}: {error.strerror}") from None
 
     def withdraw(self) -> None:
-        """Leave nothing behind of a comparison that could not begin; one that was begun by an earlier call stays."""
+        """Remove everything of an experiment that could not begin. One that an earlier call began stays."""
         if self._new:
             for item in self.out.iterdir():
                 shutil.rmtree(item) if item.is_dir() else item.unlink()
@@ -99,12 +74,16 @@ class Claim:
                 self.out.rmdir()
 
     def close(self) -> None:
+        """Unlock the folder."""
         self._lock.close()
 
 
-def _own(item: Path) -> bool:
-    """What a claim that was killed may have left."""
-    return item.name in (".lock", "config.json.tmp")  # the configuration is written first
+def _empty(out: Path, configuration: Path) -> bool:
+    """Whether the folder has no files, or only those of a claim that was killed while it wrote its configuration."""
+    return all(
+        item.is_dir() or item.name == ".lock" or (item.name.startswith(configuration.name) and item.suffix == ".tmp")
+        for item in out.rglob("*")
+    )
 
 
 def _difference(known: Any, wanted: Any, name: str = "") -> str:

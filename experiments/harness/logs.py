@@ -1,4 +1,4 @@
-"""What fairseq's JSON logs say, read from files whose lines begin with the time they came at."""
+"""What fairseq's logs say, read from files in which each line begins with the time at which it was written."""
 
 import json
 import math
@@ -15,9 +15,12 @@ _LOSS = re.compile(r"Loss \(base 2\): ([\d.,]+),")
 
 @dataclass(frozen=True)
 class SliceLog:
-    """One slice of training: seconds of updates and of validation, updates made in all, updates a second once two thirds of
-    the slice were left, bytes read in this slice, training and validation bits per byte at its end, and the least memory
-    that was free on a GPU in the updates that were logged (GiB; None without one)."""
+    """One slice of training, the part of a run between two validations.
+
+    train_seconds, valid_seconds: time of updates and of the validation. updates: of the whole run so far. warm_rate:
+    updates a second after the first third of the slice. slice_bytes: read in this slice. train_bpb, valid_bpb: bits per
+    byte at its end. gpu_free: the least free memory of the GPU that fairseq logged (GiB; None without a GPU).
+    """
 
     train_seconds: float
     valid_seconds: float
@@ -30,16 +33,17 @@ class SliceLog:
 
 
 def stamped(path: Path) -> Iterator[Tuple[float, str]]:
+    """The lines of a log, each with its time."""
     for line in path.read_text(encoding="utf-8").splitlines():
         time, _, text = line.partition(" ")
         try:
             yield float(time), text
         except ValueError:
-            continue  # cut short by a kill
+            continue  # a kill cut the line short
 
 
 def _json(text: str, kind: str) -> Optional[Dict]:
-    """The values of a log line `... | kind | {...}`, None for other lines."""
+    """The values of a log line `... | kind | {...}`; None for another line."""
     _, found, values = text.partition(f" | {kind} | {{")
     if not found:
         return None
@@ -50,10 +54,10 @@ def _json(text: str, kind: str) -> Optional[Dict]:
 
 
 def read_slice(path: Path, updates_before: int) -> Optional[SliceLog]:
-    """Read a slice's log; None when it did not get as far as a validation behind its training.
+    """Read a slice's log; None if it has no validation after its training.
 
-    Bytes are those of the logged intervals (bytes per update times updates); what comes before the first and after the last
-    whole interval counts as the nearest one. Epoch boundaries begin training anew, so their gaps are no training time.
+    fairseq logs the bytes per update of intervals of updates. Updates before the first and after the last whole interval
+    are counted with the bytes of the nearest one. The gap between two epochs is not counted as training time.
     """
     began = since = valid_since = None
     train_seconds = valid_seconds = 0.0
@@ -96,7 +100,7 @@ def read_slice(path: Path, updates_before: int) -> Optional[SliceLog]:
 
 
 def _warm_rate(moments: List[Tuple[float, int]], seconds: float, made: int) -> float:
-    """Updates a second without the first third of the training, in which caches and clocks are cold."""
+    """Updates a second without the first third of the training, in which caches are cold."""
     warm = [moment for moment in moments if moment[0] >= seconds / 3]
     if len(warm) > 1 and warm[-1][0] > warm[0][0]:
         return (warm[-1][1] - warm[0][1]) / (warm[-1][0] - warm[0][0])
@@ -123,7 +127,7 @@ class EvaluationLog:
 
 
 def read_evaluation(path: Path) -> Optional[EvaluationLog]:
-    """Read the log of fairseq-eval-lm, whose numbers have thousands separators; None when it lacks the result."""
+    """Read the log of fairseq-eval-lm, whose numbers have thousands separators; None if it has no result."""
     text = path.read_text(encoding="utf-8")
     counted, loss = _EVALUATED.search(text), _LOSS.search(text)
     if counted is None or loss is None:

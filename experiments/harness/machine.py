@@ -1,75 +1,95 @@
-"""On what a comparison ran: for the report, so that its figures can be judged and repeated."""
+"""The machine and the software that figures were measured with, so that they can be judged and repeated."""
 
 import hashlib
 import importlib.metadata
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Dict, Sequence
 
 from experiments.harness.processes import ROOT
-from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.ops import kernels
 
-_PACKAGES = ("fairseq", "fairseq-fixed", "torch", "numpy", "matplotlib", "hydra-core", "omegaconf")
+PACKAGES = ("fairseq", "fairseq-fixed", "torch", "numpy", "matplotlib", "hydra-core", "omegaconf")
 
 
-def describe() -> Dict[str, str]:
-    """Hardware, operating system, versions, and the commit of this repository with whether files differ from it."""
+@dataclass(frozen=True)
+class Machine:
+    """Hardware, operating system, versions of packages, whether the CPU kernels are loaded, and the commit."""
+
+    processor: str
+    cores: int
+    memory: str
+    gpu: str
+    system: str
+    python: str
+    versions: Dict[str, str]
+    kernels: str
+    commit: str
+
+    def lines(self) -> Sequence[str]:
+        """What a report says of it, a line for each part."""
+        packages = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return (
+            f"processor: {self.processor}",
+            f"cores: {self.cores}",
+            f"memory: {self.memory}",
+            f"gpu: {self.gpu}",
+            f"system: {self.system}",
+            f"python: {self.python}",
+            f"versions: {packages}",
+            f"C++ kernels on CPU: {self.kernels}",
+            f"commit: {self.commit}",
+        )
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """The commit of the code that trained a model, and a mark that tells machines apart without naming them."""
+
+    commit: str
+    host: str
+
+
+def describe(packages: Sequence[str] = PACKAGES) -> Machine:
+    """This machine, with the versions of those packages that are installed."""
     import torch
 
-    versions = {}
-    for name in _PACKAGES:
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return Machine(
+        processor=processor(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory=_memory(),
+        gpu=", ".join(gpus) or "none",
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        versions=versions(packages),
+        kernels="none" if kernels.ops is None else "loaded",
+        commit=made_by().commit,
+    )
+
+
+def versions(packages: Sequence[str]) -> Dict[str, str]:
+    """The version of each of these packages that is installed."""
+    found = {}
+    for name in packages:
         try:
-            versions[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return {
-        "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-        "memory": _memory(),
-        "gpu": ", ".join(gpus) or "none",
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "C++ kernels on CPU": "none" if kernels.ops is None else "loaded",
-        "commit": here()["commit"],
-    }
+    return found
 
 
 @lru_cache(maxsize=None)
-def here() -> Dict[str, str]:
-    """The commit, and a mark that tells machines apart without naming them."""
-    return {"commit": _commit(), "host": hashlib.sha256(platform.node().encode()).hexdigest()[:8]}
+def made_by() -> MadeBy:
+    """This commit, on this machine."""
+    return MadeBy(_commit(), hashlib.sha256(platform.node().encode()).hexdigest()[:8])
 
 
-def device(options: Sequence[str]) -> str:
-    """In words, what a training with these options of fairseq-train runs on."""
-    if "--cpu" in options:
-        return f"one core of {_processor()}"
-    import torch
-
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "a GPU that is not there"
-
-
-def check_device(preset: str, options: Sequence[str]) -> None:
-    """Raises UsageError for a preset made for a GPU where there is none: fairseq would train on the CPU without a word."""
-    import torch
-
-    if "--cpu" not in options and not torch.cuda.is_available():
-        raise UsageError(f"--preset {preset} needs a CUDA device, and torch sees none: take --preset cpu")
-
-
-def gpu_memory() -> int:
-    """Bytes of the first GPU's memory, of which fairseq logs what is free."""
-    import torch
-
-    return torch.cuda.get_device_properties(0).total_memory
-
-
-def _processor() -> str:
+def processor() -> str:
+    """The name of the processor."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             for line in file:
@@ -80,6 +100,13 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def gpu_memory() -> int:
+    """Bytes of memory of the first GPU."""
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory
+
+
 def _memory() -> str:
     try:
         return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
@@ -88,6 +115,8 @@ def _memory() -> str:
 
 
 def _commit() -> str:
+    """The short commit hash; "with changes" if tracked files differ from it."""
+
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 

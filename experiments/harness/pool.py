@@ -1,36 +1,46 @@
-"""Work through slices of many runs with a few workers, always the run that has come least far: runs alternate."""
+"""Work through steps of many tasks with a few workers. The task that has most steps left comes first, so tasks alternate."""
 
 import threading
+from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Sequence
 
 from experiments.harness.processes import Processes
 
 
+@dataclass(frozen=True)
 class Task:
-    """Something done in steps. `step` does one; `remaining` says how many are left; `label` names what comes next."""
+    """Something that is done in steps.
 
-    def __init__(self, label: Callable[[], str], step: Callable[[], None], remaining: Callable[[], int]):
-        self.label, self.step, self.remaining = label, step, remaining
+    label: names the next step. step: does one; returns False if an earlier call had done it already. remaining: how many
+    steps are left.
+    """
+
+    label: Callable[[], str]
+    step: Callable[[], bool]
+    remaining: Callable[[], int]
 
 
-def once(label: str, work: Callable[[], None]) -> Task:
+def once(label: str, work: Callable[[], bool]) -> Task:
     """A task of one step."""
-    left = [1]
+    left = 1
 
-    def step() -> None:
-        work()
-        left[0] = 0
+    def step() -> bool:
+        nonlocal left
+        worked = work()
+        left = 0
+        return worked
 
-    return Task(lambda: label, step, lambda: left[0])
+    return Task(lambda: label, step, lambda: left)
 
 
 def work_through(
-    tasks: Sequence[Task], jobs: int, processes: Processes, told: Callable[[List[str]], None], pause: float = 1.0
+    tasks: Sequence[Task], jobs: int, processes: Processes, show: Callable[[List[str]], None], pause: float = 1.0
 ) -> None:
-    """Do all steps of all tasks, `jobs` side by side, each task's own one after the other.
+    """Do all steps of all tasks, `jobs` at a time; two steps of one task are never done at the same time.
 
-    told: is called now and then, in this thread, with the labels of what is going on. An exception in a step (a bug, a full
-    disk; failures of commands are records) ends all of them and is raised here; so does Ctrl-C.
+    show: is called every `pause` seconds, in this thread, with the labels of the steps that are being done. An exception
+    in a step ends all of them and is raised here. (A bug or a full disk raises; the failure of a command is a record.)
+    Ctrl-C also ends all of them.
     """
     state = _State(tasks)
     workers = [threading.Thread(target=state.work, daemon=True) for _ in range(min(jobs, max(1, len(tasks))))]
@@ -38,7 +48,7 @@ def work_through(
         worker.start()
     try:
         while any(worker.is_alive() for worker in workers):
-            told(state.current())
+            show(state.current())
             for worker in workers:
                 worker.join(pause / len(workers))
             if state.error is not None:
@@ -52,6 +62,8 @@ def work_through(
 
 
 class _State:
+    """Which tasks are being worked on; shared by the workers."""
+
     def __init__(self, tasks: Sequence[Task]):
         self._tasks = list(tasks)
         self._steps: Dict[int, int] = dict.fromkeys(range(len(self._tasks)), 0)
@@ -86,7 +98,7 @@ class _State:
                     self._changed.notify_all()
 
     def _take(self) -> Optional[int]:
-        """The number of the task with most steps left to do of those not at work; None when all is done."""
+        """The idle task that has most steps left; None when all is done."""
         with self._changed:
             while not self._closed:
                 left = {number: task.remaining() for number, task in enumerate(self._tasks) if number not in self._busy}

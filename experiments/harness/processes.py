@@ -1,4 +1,4 @@
-"""Start fairseq's commands: output with time stamps into a file, peak memory, and no process left behind."""
+"""Run commands: output with time stamps into a log, memory and CPU time measured, and no process left behind."""
 
 import contextlib
 import ctypes
@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 
+from experiments.harness.memory import MAXRSS_UNIT, peak_memory
 from fairseq_sharnn.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -25,7 +26,7 @@ class Killed(UsageError):
 
 
 class Ended(NamedTuple):
-    """A command that ran: its exit code, the most memory it held (bytes), seconds on all cores, and of wall-clock."""
+    """A command that ended: exit code, most memory it held (bytes), CPU seconds of all threads, wall-clock seconds."""
 
     code: int
     peak_memory: int
@@ -38,15 +39,23 @@ def fairseq(tool: str) -> str:
     return str(Path(sys.executable).with_name(f"fairseq-{tool}"))
 
 
-def shown(command: Sequence[str], environment: Optional[Mapping[str, str]] = None) -> str:
-    """A command as it is typed into a shell in this repository's folder, with short names for programs."""
+def check_fairseq() -> None:
+    """Raises UsageError if this Python has no fairseq-train."""
+    if not Path(fairseq("train")).exists():
+        raise UsageError(
+            f"there is no fairseq-train beside {sys.executable}: use the Python that fairseq is installed in"
+        )
+
+
+def as_typed(command: Sequence[str], environment: Optional[Mapping[str, str]] = None) -> str:
+    """A command as one types it into a shell in the repository's folder, with short names for programs."""
     parts = [str(part).replace(str(ROOT) + os.sep, "") for part in command]
     if os.path.dirname(command[0]):
         parts[0] = os.path.basename(command[0])
     return " ".join([*(f"{name}={value}" for name, value in (environment or {}).items()), shlex.join(parts)])
 
 
-# Signals that come from outside: what they end did not fail, and is done again.
+# A command that one of these signals ended was stopped by somebody else. It did not fail, and is run again.
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU}
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|PytorchStreamWriter failed|unexpected pos \d")
 _MEMORY = " peak memory "
@@ -55,7 +64,8 @@ _MEMORY = " peak memory "
 class Processes:
     """The commands that are running now. `stop()` ends them all, and none starts afterwards.
 
-    They also end when this process is killed: a training that went on alone would write into the folder of its successor.
+    They also end when this process is killed: otherwise a training would still write into the folder when the next call
+    uses it.
     """
 
     def __init__(self, threads: int = 1):
@@ -65,40 +75,17 @@ class Processes:
         self._stopped = False
 
     def run(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Ended:
-        """Run a command to its end; each line of its output goes to `log` behind the time it came at, in seconds.
+        """Run a command to its end. Each line of its output goes to `log`, behind the time at which it came (seconds).
 
-        environment: variables besides this process's. Raises UsageError when the command was stopped from outside or by a
-        full disk, which says nothing about the command.
+        environment: variables that are added to this process's. Raises UsageError when the command was stopped from
+        outside or by a full disk, because that says nothing about the command.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         start = time.time()
-        with self._lock:
-            if self._stopped:
-                raise KeyboardInterrupt
-            process = subprocess.Popen(
-                [str(part) for part in command],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env={
-                    **os.environ,
-                    "PYTHONUNBUFFERED": "1",
-                    **environment,
-                    **({"CUDA_VISIBLE_DEVICES": ""} if "--cpu" in command else {}),
-                },
-                start_new_session=True,  # Ctrl-C reaches this script alone, which then ends them
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            )
-            self._running[process.pid] = process
+        process = self._start(command, environment)
         peak = 0
         try:
-            with open(log, "w", encoding="utf-8") as file:
-                for line in process.stdout:
-                    file.write(f"{time.time():.3f} {line.decode('utf-8', 'replace')}")
-                    memory = peak_memory(process.pid)
-                    if memory > 1.01 * peak:
-                        peak = memory
-                        file.write(f"{time.time():.3f}{_MEMORY}{peak}\n")
-                    file.flush()
+            peak = _copy_output(process, log)
         except OSError:
             _kill(process.pid)
             raise
@@ -111,11 +98,27 @@ class Processes:
         if self._stopped:
             raise KeyboardInterrupt
         _check_not_stopped(command, process.returncode, log)
-        unit = 1 if sys.platform == "darwin" else 1024
         cpu_seconds = usage.ru_utime + usage.ru_stime
-        return Ended(process.returncode, peak or usage.ru_maxrss * unit, cpu_seconds, time.time() - start)
+        return Ended(process.returncode, peak or usage.ru_maxrss * MAXRSS_UNIT, cpu_seconds, time.time() - start)
+
+    def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
+        no_gpu = {"CUDA_VISIBLE_DEVICES": ""} if "--cpu" in command else {}
+        with self._lock:
+            if self._stopped:
+                raise KeyboardInterrupt
+            process = subprocess.Popen(
+                [str(part) for part in command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment, **no_gpu},
+                start_new_session=True,  # Ctrl-C reaches this process only, which then ends its commands
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+            self._running[process.pid] = process
+        return process
 
     def stop(self) -> None:
+        """End all commands; none starts afterwards."""
         with self._lock:
             self._stopped = True
             for pid in self._running:
@@ -123,7 +126,7 @@ class Processes:
 
     @property
     def environment(self) -> Dict[str, str]:
-        """What every command gets: one thread each, so that trainings side by side do not crowd each other out."""
+        """The variables of every command: each has so many threads, so that commands do not compete for cores."""
         return {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
 
 
@@ -140,21 +143,22 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def peak_memory(pid: int) -> int:
-    """The most memory a process has held since its exec, 0 where the system does not say.
-
-    (The usage that `wait4` reports begins with the memory of the process that forked.)
-    """
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii") as file:
-            found = [line for line in file if line.startswith("VmHWM:")]
-        return int(found[0].split()[1]) * 1024 if found else 0
-    except (OSError, UnicodeDecodeError):
-        return 0
+def _copy_output(process: subprocess.Popen, log: Path) -> int:
+    """Copy a command's output to its log, and note there when its peak memory has grown; returns the last peak."""
+    peak = 0
+    with open(log, "w", encoding="utf-8") as file:
+        for line in process.stdout:
+            file.write(f"{time.time():.3f} {line.decode('utf-8', 'replace')}")
+            memory = peak_memory(process.pid)
+            if memory > 1.01 * peak:
+                peak = memory
+                file.write(f"{time.time():.3f}{_MEMORY}{peak}\n")
+            file.flush()
+    return peak
 
 
 def noted_memory(log: Path) -> int:
-    """The peak memory that a log holds, 0 for none."""
+    """The peak memory that a log has noted, in bytes; 0 if it has none."""
     noted = [line for line in read_log(log) if line.startswith(_MEMORY.lstrip())]
     return int(noted[-1].rpartition(" ")[2]) if noted else 0
 
@@ -165,11 +169,12 @@ def read_log(path: Path) -> List[str]:
 
 
 def _check_not_stopped(command: Sequence[str], code: int, log: Path) -> None:
+    """Raises UsageError if a signal from outside or a full disk ended the command."""
     what = f"{os.path.basename(command[0])} ({log})"
-    again = "the same command goes on from here"
+    again = "run the same command again to resume"
     if -code in _FROM_OUTSIDE:
         if code == -signal.SIGKILL:
-            raise Killed(f"{what} was ended by SIGKILL, perhaps for want of memory; {again}")
+            raise Killed(f"{what} was ended by SIGKILL, perhaps because memory ran out; {again}")
         raise UsageError(f"{what} was ended by {signal.Signals(-code).name}; {again}")
     full = code != 0 and next((line for line in read_log(log)[::-1] if _DISK_FULL.search(line)), None)
     if full:
@@ -177,11 +182,11 @@ def _check_not_stopped(command: Sequence[str], code: int, log: Path) -> None:
 
 
 def reason_of_failure(log: Path, code: int) -> str:
-    """One line that says why a command failed: its own error line, else the last line of its traceback."""
+    """One line that says why a command failed: its own error line, or else the last line of its traceback."""
     lines = [line.strip() for line in read_log(log) if line.strip() and not line.startswith(_MEMORY.lstrip())]
     errors = [line for line in lines if line.startswith("error: ")]
     if errors:
         return errors[-1][len("error: ") :]
     if code < 0:
         return f"killed by signal {-code} ({signal.Signals(-code).name})"
-    return lines[-1] if lines else f"exit code {code}, without a word"
+    return lines[-1] if lines else f"exit code {code}, and no output"

@@ -1,8 +1,9 @@
 import pytest
 
-from experiments.ablations.variants import BASE, context_lengths, variants
-from experiments.comparison.command_line import only
+from experiments.ablations.context import context_lengths
+from experiments.ablations.variants import BASE, variants
 from experiments.comparison.presets import PRESETS
+from experiments.comparison.program import only
 from experiments.comparison.sizes import counter
 from fairseq_sharnn.errors import UsageError
 
@@ -24,7 +25,7 @@ def test_one_factor_at_a_time():
     assert {item.name for item in FOUND if item.trust_log} == {BASE, "min_trust_0.1", "lamb"}
 
 
-def test_adam_differs_from_lamb_in_the_optimizer_alone():
+def test_adam_differs_from_lamb_in_the_optimizer_only():
     """Its clipping, decay, betas and epsilon are the defaults of LAMB."""
     from fairseq_sharnn.optim.lamb_min_trust import LambMinTrustConfig
 

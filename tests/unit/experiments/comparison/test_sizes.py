@@ -1,8 +1,8 @@
 import pytest
 
-from experiments.comparison.contestants import contestants
 from experiments.comparison.presets import PRESETS
 from experiments.comparison.sizes import TOLERANCE, counter, find_size, size_options
+from experiments.versus_transformer.lineup import contestants
 from fairseq_sharnn.errors import UsageError
 
 SMOKE = {contestant.name: contestant for contestant in contestants(PRESETS["smoke"])}

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from experiments.comparison import training_run
-from experiments.comparison.contestants import contestants
-from experiments.comparison.learning_rate import Schedule
-from experiments.comparison.presets import Budget, Trial, choose
+from experiments.comparison.preset_options import choose
 from experiments.comparison.sizes import Size
-from experiments.comparison.training_run import Job, Run
+from experiments.comparison.training_run import Job, TrainingRun
+from experiments.comparison.trials import Budget, Trial
+from experiments.harness import machine
 from experiments.harness.logs import SliceLog
 from experiments.harness.processes import Ended, Killed
+from experiments.versus_transformer.lineup import contestants
 from fairseq_sharnn.errors import UsageError
 
 PRESET = choose("cpu")
@@ -71,7 +71,7 @@ def make(folder, contestant=SHA, budget=None, slices=4, kind="run", rate=10.0, l
     processes = FakeTraining(folder)
     size = Size(("--decoder-embed-dim", "16", "--boom-dim", "64"), 1234)
     job = Job(kind, contestant, size, contestant.trials[0], budget or Budget(minutes=2), slices, 3, rate, lost)
-    return Run(folder, folder / "data", PRESET, job, processes), processes
+    return TrainingRun(folder, folder / "data", PRESET, job, processes), processes
 
 
 def value(command, option):
@@ -80,18 +80,18 @@ def value(command, option):
 
 def test_slices_come_to_the_budget_without_validation_and_start_up(tmp_path):
     run, processes = make(tmp_path / "run")
-    while not run.finished:
+    while not run.record.ended:
         run.advance()
     record = run.record
-    assert len(processes.commands) == record["slices"] == len(record["points"]) == 4
-    assert record["train_seconds"] == pytest.approx(120, abs=1.1)
-    assert [point["minutes"] for point in record["points"]] == pytest.approx([0.5, 1, 1.5, 2], abs=0.02)
-    assert record["valid_seconds"] == pytest.approx(16)
-    assert record["updates"] == pytest.approx(1200, abs=11)
-    assert (record["cpu_seconds"], record["wall_seconds"]) == (24.0, 36.0)
-    assert record["peak_memory"] == 1004 and run.best_valid_bpb == 3.0
-    assert record["commands"][0].startswith("OMP_NUM_THREADS=1 fairseq-train ") and len(record["commands"]) == 4
-    assert len(record["made_by"]) == 1 and set(record["made_by"][0]) == {"commit", "host"}
+    assert len(processes.commands) == record.slices == len(record.points) == 4
+    assert record.train_seconds == pytest.approx(120, abs=1.1)
+    assert [point.minutes for point in record.points] == pytest.approx([0.5, 1, 1.5, 2], abs=0.02)
+    assert record.valid_seconds == pytest.approx(16)
+    assert record.updates == pytest.approx(1200, abs=11)
+    assert (record.cpu_seconds, record.wall_seconds) == (24.0, 36.0)
+    assert record.peak_memory == 1004 and run.record.best_valid_bpb == 3.0
+    assert record.commands[0].startswith("OMP_NUM_THREADS=1 fairseq-train ") and len(record.commands) == 4
+    assert record.made_by == [machine.made_by()]
     assert "--max-update" not in processes.commands[0] and "--no-bptt-jitter" not in processes.commands[0]
 
 
@@ -106,11 +106,11 @@ def test_a_falling_schedule_ends_where_the_speed_so_far_leads(tmp_path):
     schedules = []
     for _ in range(2):
         run.advance()
-        schedules.append(run.record["schedule"])
+        schedules.append(run.record.schedule)
     totals = [int(value(command, "--total-num-update")) for command in processes.commands]
     assert totals[0] == 7 * 120 and totals[1] == pytest.approx(1200, abs=2)
-    (first, second) = (Schedule(**schedule) for schedule in schedules)
-    met = run.record["points"][0]["updates"]
+    first, second = schedules
+    met = run.record.points[0].updates
     assert met > first.warmup and second.rate_at(met) == pytest.approx(first.rate_at(met))
 
 
@@ -118,7 +118,7 @@ def test_updates_mean_the_same_bytes_for_all(tmp_path):
     commands = []
     for contestant in (SHA, WIDE):
         run, processes = make(tmp_path / contestant.name, contestant, Budget(updates=10), slices=3)
-        while not run.finished:
+        while not run.record.ended:
             run.advance()
         assert [value(command, "--max-update") for command in processes.commands] == ["3", "6", "10"]
         commands.append(processes.commands[0])
@@ -133,7 +133,7 @@ def test_a_run_goes_on_where_its_record_ends(tmp_path):
     again.processes = processes
     assert again.record == run.record and again.remaining_slices == 3
     again.advance()
-    assert len(processes.commands) == 2 and again.record["points"][1]["updates"] > run.record["points"][0]["updates"]
+    assert len(processes.commands) == 2 and again.record.points[1].updates > run.record.points[0].updates
 
 
 def test_killed_between_checkpoint_and_record(tmp_path):
@@ -148,12 +148,12 @@ def test_killed_between_checkpoint_and_record(tmp_path):
     assert json.loads(path.read_text())["slices"] == 1
     again, _ = make(tmp_path / "run")
     again.processes = processes
-    again.advance()
+    assert again.advance() is False  # no work was done
     assert len(processes.commands) == 2
-    assert [point["updates"] for point in again.record["points"]] == pytest.approx([300, 600], abs=9)
-    assert len(again.record["commands"]) == 2 and again.record["peak_memory"] == 1002
-    again.advance()
-    assert len(processes.commands) == 3 and len(again.record["commands"]) == 3
+    assert [point.updates for point in again.record.points] == pytest.approx([300, 600], abs=9)
+    assert len(again.record.commands) == 2 and again.record.peak_memory == 1002
+    assert again.advance() is True
+    assert len(processes.commands) == 3 and len(again.record.commands) == 3
 
 
 def test_killed_in_the_first_slice_begins_afresh(tmp_path):
@@ -184,9 +184,9 @@ def test_a_failure_is_recorded_with_its_reason(tmp_path):
     processes.code = 1
     run.advance()
     kept = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert run.failed and run.remaining_slices == 0
+    assert run.record.failed and run.remaining_slices == 0
     assert (kept["status"], kept["reason"]) == ("failed", "RuntimeError: no luck")
-    assert make(tmp_path / "run")[0].finished
+    assert make(tmp_path / "run")[0].record.ended
 
 
 def test_a_command_stopped_from_outside_is_no_failure(tmp_path):
@@ -196,12 +196,12 @@ def test_a_command_stopped_from_outside_is_no_failure(tmp_path):
     with pytest.raises(UsageError, match="SIGTERM"):
         run.advance()
     again, _ = make(tmp_path / "run")
-    assert not again.finished and again.record["slices"] == 1
+    assert not again.record.ended and again.record.slices == 1
     processes.stopped, again.processes = None, processes
-    while not again.finished:
+    while not again.record.ended:
         again.advance()
-    assert not again.failed and len(again.record["commands"]) == 4
-    assert again.record["train_seconds"] == pytest.approx(120, abs=1.1)
+    assert not again.record.failed and len(again.record.commands) == 4
+    assert again.record.train_seconds == pytest.approx(120, abs=1.1)
 
 
 def test_a_slice_that_is_killed_twice_has_failed(tmp_path):
@@ -214,18 +214,18 @@ def test_a_slice_that_is_killed_twice_has_failed(tmp_path):
     processes.stopped = Killed("fairseq-train was ended by SIGKILL")
     with pytest.raises(Killed):  # another slice
         run.advance()
-    assert not run.failed
+    assert not run.record.failed
     run.advance()
-    assert run.failed and run.record["reason"].startswith("killed twice in the same slice")
-    assert make(tmp_path / "run")[0].failed
+    assert run.record.failed and run.record.reason.startswith("killed twice in the same slice")
+    assert make(tmp_path / "run")[0].record.failed
 
 
 def test_a_gpus_peak_is_what_was_not_free(tmp_path, monkeypatch):
     run, _ = make(tmp_path / "run")
-    monkeypatch.setattr(training_run.machine, "gpu_memory", lambda: 80 * 2**30)
+    monkeypatch.setattr(machine, "gpu_memory", lambda: 80 * 2**30)
     for free in (60.5, 61.0):
         run._record_slice(SliceLog(1.0, 1.0, 10, 1.0, 100.0, 5.0, 5.0, free), Ended(0, 1, 1.0, 1.0))
-    assert run.record["gpu_peak_memory"] == 19.5 * 2**30
+    assert run.record.gpu_peak_memory == 19.5 * 2**30
 
 
 def test_trials_keep_no_checkpoint_and_trust_is_logged_where_it_is_asked_for(tmp_path):

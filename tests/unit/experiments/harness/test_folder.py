@@ -1,18 +1,16 @@
 import pytest
 
-from experiments.comparison.presets import choose
-from experiments.harness.folder import Claim, describe_data, read_json
+from experiments.harness.folder import Claim, read_json
 from fairseq_sharnn.errors import UsageError
-from tests.conftest import write_corpus
 
-CONFIGURATION = {"script": "x", "preset": choose("cpu").identity(), "data": {"train": {"bytes": 3}}}
+CONFIGURATION = {"script": "x", "preset": {"budget": {"minutes": 6}, "seeds": (1, 2)}, "data": {"train": {"bytes": 3}}}
 
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_a_folder_is_made_and_gone_on_in(tmp_path):
+def test_a_folder_is_made_and_used_again(tmp_path):
     out = tmp_path / "a" / "b"
     Claim(out, CONFIGURATION).close()
     before = contents(out)
@@ -44,7 +42,7 @@ def test_what_a_kill_may_leave_is_no_obstacle_and_damage_is_one_line(tmp_path):
 def test_another_configuration_is_refused_and_nothing_overwritten(tmp_path):
     Claim(tmp_path, CONFIGURATION).close()
     before = contents(tmp_path)
-    other = {**CONFIGURATION, "preset": choose("cpu", minutes=7).identity()}
+    other = {**CONFIGURATION, "preset": {"budget": {"minutes": 7}, "seeds": (1, 2)}}
     with pytest.raises(UsageError, match=r"another configuration \(preset budget minutes: 6 there, 7 asked for\)"):
         Claim(tmp_path, other)
     with pytest.raises(UsageError, match=r"\(data train bytes: 3 there, 4 asked for\)"):
@@ -72,17 +70,13 @@ def test_one_at_a_time(tmp_path):
     Claim(tmp_path, CONFIGURATION).close()
 
 
-def test_data_is_described_or_refused(tmp_path):
-    folder = write_corpus(tmp_path / "data", 2000, 100, 150)
-    found = describe_data(str(folder))
-    assert [found[split]["bytes"] for split in ("train", "valid", "test")] == [2000, 100, 150]
-    assert len({values["sha256"] for values in found.values()}) == 3
-    (folder / "valid").write_bytes(b"")
-    with pytest.raises(UsageError, match="valid is empty"):
-        describe_data(str(folder))
-    (folder / "test").unlink()
-    (folder / "valid").write_bytes(b"x")
-    with pytest.raises(UsageError, match="has no file named test"):
-        describe_data(str(folder))
-    with pytest.raises(UsageError, match=r"DATA folder .* does not exist"):
-        describe_data(str(tmp_path / "gone"))
+def test_the_configuration_may_lie_elsewhere_in_the_folder(tmp_path):
+    """As the tokenization study has it."""
+    configuration = {"text": "a"}
+    Claim(tmp_path / "out", configuration, "study", "work/plan.json").close()
+    assert read_json(tmp_path / "out" / "work" / "plan.json") == configuration
+    with pytest.raises(UsageError, match=r"another configuration \(text: a there, b asked for\)"):
+        Claim(tmp_path / "out", {"text": "b"}, "study", "work/plan.json")
+    (tmp_path / "notes").write_text("")
+    with pytest.raises(UsageError, match="holds something else than a study"):
+        Claim(tmp_path, configuration, "study", "work/plan.json")

@@ -26,7 +26,7 @@ def slice_log(path, *more):
     )
 
 
-def test_a_slice_counts_training_alone(tmp_path):
+def test_a_slice_counts_training_only(tmp_path):
     done = read_slice(slice_log(tmp_path / "log", VALID.format(time=127.5, bpb=3.25, n=34)), 10)
     assert (done.train_seconds, done.valid_seconds) == (19.0, 7.5)
     assert (done.updates, done.train_bpb, done.valid_bpb) == (34, 4.5, 3.25)
@@ -80,4 +80,4 @@ def test_the_reason_of_a_failure_is_one_line(tmp_path):
     assert reason_of_failure(path, -9) == "killed by signal 9 (SIGKILL)"
     path = write(tmp_path / "log", "1.0 error: --lr is too high", "1.0 later words")
     assert reason_of_failure(path, 1) == "--lr is too high"
-    assert reason_of_failure(write(tmp_path / "log", ""), 3) == "exit code 3, without a word"
+    assert reason_of_failure(write(tmp_path / "log", ""), 3) == "exit code 3, and no output"

@@ -1,0 +1,145 @@
+"""The options that change a preset: each is one entry of OPTIONS, for the parser, the checks and the preset."""
+
+import argparse
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Optional, Sequence, Tuple
+
+from experiments.comparison.contestant import OPTIMIZERS
+from experiments.comparison.presets import PRESETS, Preset
+from experiments.comparison.trials import TRIALS, Budget
+from fairseq_sharnn.errors import UsageError
+
+
+@dataclass(frozen=True)
+class PresetOption:
+    """An option such as --minutes: its type and help for the parser, and `change`, which sets its value in a preset.
+
+    name: also that of the parsed value. change: raises UsageError for a value that does not fit the preset. Values of
+    numbers must be above 0.
+    """
+
+    name: str
+    type: Callable[[str], Any]
+    help: str
+    change: Callable[[Preset, Any], Preset]
+    choices: Optional[Sequence[str]] = None
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name.replace('_', '-')}"
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(self.flag, type=self.type, help=self.help, choices=self.choices)
+
+    def applied(self, preset: Preset, value: Any) -> Preset:
+        """The preset with this value. Raises UsageError that names the option."""
+        if self.type in (int, float) and not value > 0:
+            raise UsageError(f"{self.flag} must be above 0, but it is {value:g}")
+        return self.change(preset, value)
+
+
+def _minutes(preset: Preset, value: float) -> Preset:
+    trial = Budget(minutes=value / 8) if preset.trial.minutes is None else preset.trial
+    return replace(preset, budget=Budget(minutes=value), trial=trial)
+
+
+def _updates(preset: Preset, value: int) -> Preset:
+    trial = preset.trial if preset.trial.updates is not None else Budget(updates=max(1, value // 8))
+    return replace(preset, budget=Budget(updates=value), trial=trial, slices=min(preset.slices, value))
+
+
+def _trials(preset: Preset, value: int) -> Preset:
+    most = len(TRIALS[preset.tuning]["sha_rnn"])
+    if value > most:
+        raise UsageError(f"--trials {value} is more than the {most} there are for each contestant")
+    return replace(preset, trials=value)
+
+
+def _window(preset: Preset, value: int) -> Preset:
+    _check_divides("--window", value, preset)
+    return replace(preset, window=value, generated=max(preset.generated, value // 2))
+
+
+def _chunk(preset: Preset, value: int) -> Preset:
+    _check_divides("--chunk", value, preset)
+    if value >= preset.context:
+        raise UsageError(f"--chunk {value} must be below the context length, {preset.context}")
+    full = preset.lanes_full and max(1, preset.lanes_full * preset.chunk // value)
+    return replace(preset, chunk=value, lanes=preset.bytes_per_update // value, lanes_full=full)
+
+
+def _check_divides(flag: str, value: int, preset: Preset) -> None:
+    if preset.bytes_per_update % value:
+        raise UsageError(f"{flag} {value} does not divide the {preset.bytes_per_update:,} bytes of an update")
+
+
+def parse_seeds(text: str) -> Tuple[int, ...]:
+    """`1,2,3` as numbers, each once. Raises UsageError."""
+    try:
+        seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--seeds takes whole numbers such as 1,2,3, not '{text}'") from None
+    if min(seeds) < 1:
+        raise UsageError(f"--seeds must be at least 1, but one is {min(seeds)}")
+    return seeds
+
+
+OPTIONS = (
+    PresetOption("minutes", float, "budget of each run: minutes of training wall-clock", _minutes),
+    PresetOption("updates", int, "budget of each run: updates, of the same bytes for all", _updates),
+    PresetOption(
+        "trial_minutes",
+        float,
+        "budget of each tuning trial",
+        lambda preset, value: replace(preset, trial=Budget(minutes=value)),
+    ),
+    PresetOption("trials", int, "number of tuning trials of each contestant", _trials),
+    PresetOption(
+        "seeds",
+        str,
+        "seeds, such as 1,2,3; more can be added later",
+        lambda preset, value: replace(preset, seeds=parse_seeds(value)),
+    ),
+    PresetOption(
+        "long_minutes",
+        float,
+        "at the end, one run of so many minutes for the best of each kind",
+        lambda preset, value: replace(preset, long=Budget(minutes=value)),
+    ),
+    PresetOption(
+        "parameters",
+        int,
+        "number of parameters of every contestant",
+        lambda preset, value: replace(preset, parameters=value),
+    ),
+    PresetOption("chunk", int, "bytes in a chunk of SHA-RNN's training; the bytes of an update stay the same", _chunk),
+    PresetOption(
+        *("jobs", int, "trainings at a time, one thread each (default: the preset's)"),
+        lambda preset, value: replace(preset, jobs=value),
+    ),
+)
+
+# Options of a comparison with other models only.
+MODEL_OPTIONS = (
+    PresetOption("window", int, "bytes in a window of stateless models; the bytes of an update stay the same", _window),
+    PresetOption(
+        "optimizer",
+        str,
+        "SHA-RNN's optimizer (default: the preset's)",
+        lambda preset, value: replace(preset, optimizer=value),
+        choices=sorted(OPTIMIZERS),
+    ),
+)
+
+
+def choose(name: str, options: Sequence[PresetOption] = (*OPTIONS, *MODEL_OPTIONS), **values: Any) -> Preset:
+    """The preset of that name, changed by those values that are not None. Raises UsageError that names the option."""
+    if name not in PRESETS:
+        raise UsageError(f"--preset {name} is not one of {', '.join(PRESETS)}")
+    if values.get("minutes") is not None and values.get("updates") is not None:
+        raise UsageError("--minutes and --updates exclude each other: give one budget")
+    preset = PRESETS[name]
+    for option in options:
+        if values.get(option.name) is not None:
+            preset = option.applied(preset, values[option.name])
+    return preset
