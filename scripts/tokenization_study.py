@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from fairseq_sharnn.errors import UsageError, exit_with_one_line
 
 with exit_with_one_line():
-    from study.analysis import results_of
-    from study.plan import Folder, Plan
-    from study.schedule import run_all
-    from study.texts import cut_text, cuts_of, read_text, tokenize
+    from experiments.tokenization.analysis import results_of
+    from experiments.tokenization.plan import Folder, Plan
+    from experiments.tokenization.schedule import run_all
+    from experiments.tokenization.texts import cut_text, cuts_of, read_text, tokenize
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,7 +94,7 @@ def main() -> None:
     args = parser().parse_args()
     logging.disable(logging.INFO)
     try:
-        from study.report import write_report
+        from experiments.tokenization.report import write_report
     except ImportError as error:
         raise UsageError(
             f"the study draws with matplotlib, which cannot be imported ({error}): pip install matplotlib"

@@ -103,7 +103,7 @@ _resuming: List[Any] = []
 def are_replaced_whole() -> None:
     """fairseq copies checkpoint_last.pt and checkpoint_best.pt over the old ones in place, and after a full disk goes on
     writing behind the broken part. A file takes its name only when it is complete and on disk.
-    Test: test_compat.py, benchmarks/kill_and_resume.py.
+    Test: test_compat.py, tests/stress/kill_and_resume.py.
     """
 
     @patch(PathManager, "copy")

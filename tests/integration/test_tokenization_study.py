@@ -16,9 +16,9 @@ from tests.integration.forked import run_script
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from study.plan import Folder, Plan, Run
-from study.texts import read_text
-from study.training import CHECKPOINT, train
+from experiments.tokenization.plan import Folder, Plan, Run
+from experiments.tokenization.texts import read_text
+from experiments.tokenization.training import CHECKPOINT, train
 
 SMALL = "--piece-sizes 400 --words 200 --width 32 --layers 2 --window 48 --lanes 4 --passes 0.1".split()
 SMALL += "--attack-bytes 1500 --attack-words 25 --best 8".split()

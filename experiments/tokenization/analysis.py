@@ -7,13 +7,13 @@ from typing import Callable, Dict
 import numpy as np
 import torch
 
+from experiments.tokenization import attack, words
+from experiments.tokenization.plan import Folder, Plan, Run, read_json, write_json
+from experiments.tokenization.segmentations import OneSegmentation, Segmenter
+from experiments.tokenization.texts import window_of
+from experiments.tokenization.training import CHECKPOINT
 from fairseq_sharnn.evaluation.scale import spelling_cost
 from fairseq_sharnn.evaluation.scoring import Scored
-from study import attack, words
-from study.plan import Folder, Plan, Run, read_json, write_json
-from study.segmentations import OneSegmentation, Segmenter
-from study.texts import window_of
-from study.training import CHECKPOINT
 
 EVALUATION_LANES = 8
 

@@ -6,8 +6,8 @@ from importlib import metadata
 from typing import Dict, List
 
 from experiments.harness.processes import USER_DIR
-from study.plan import Folder, Plan, Run, write_json
-from study.plots import MODELS, Results, draw
+from experiments.tokenization.plan import Folder, Plan, Run, write_json
+from experiments.tokenization.plots import MODELS, Results, draw
 
 
 def table(header: List[str], rows: List[List[str]]) -> List[str]:

@@ -5,10 +5,10 @@ import os
 from contextlib import contextmanager
 from typing import Dict, List, Optional
 
+from experiments.tokenization.plan import Folder, Plan, read_json
 from fairseq_sharnn.data.text import prepare
 from fairseq_sharnn.data.text.folder import ABOUT
 from fairseq_sharnn.errors import UsageError
-from study.plan import Folder, Plan, read_json
 
 SPLITS = prepare.SPLITS
 

@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib import ticker
 
-from study.plan import Run
+from experiments.tokenization.plan import Run
 
 Results = Dict[Run, Dict[str, Dict]]
 MODELS = {"sha_rnn": "SHA-RNN", "transformer_lm": "Transformer"}

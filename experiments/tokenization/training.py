@@ -8,9 +8,9 @@ from typing import Dict, List
 import torch
 
 from experiments.harness.processes import USER_DIR, Processes, fairseq, reason_of_failure
+from experiments.tokenization.plan import Folder, Plan, Run, write_json
+from experiments.tokenization.texts import updates_of, window_of
 from fairseq_sharnn.errors import UsageError
-from study.plan import Folder, Plan, Run, write_json
-from study.texts import updates_of, window_of
 
 processes = Processes()
 CHECKPOINT = os.path.join("checkpoints", "checkpoint_last.pt")

@@ -9,10 +9,10 @@ from typing import Dict, List
 import numpy as np
 import sentencepiece
 
+from experiments.tokenization.readers import reader_of
+from experiments.tokenization.segmentations import LINE_END, ListCorpus, Segmenter, units_of
 from fairseq_sharnn.data.text.spans import count_words
 from fairseq_sharnn.evaluation.scoring import Scored
-from study.readers import reader_of
-from study.segmentations import LINE_END, ListCorpus, Segmenter, units_of
 
 ALPHAS = (1.0, 0.5, 0.1)
 RANKS = (2, 8)

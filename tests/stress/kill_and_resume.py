@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kill training with SIGKILL at random moments, go on each time, and compare with the run that was never killed.
 
-    benchmarks/kill_and_resume.py [--workers 2] [--kills 20] [--updates 400] [--seed 1]
+    python -m tests.stress.kill_and_resume [--workers 2] [--kills 20] [--updates 400] [--seed 1]
 
 A third of the kills fall while a checkpoint is being written, some during start-up, the rest anywhere between. Prints how
 many kills were survived, how many bytes the surviving run read twice or skipped, and whether the final parameters, optimizer
@@ -23,11 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tests.conftest import free_port  # noqa: E402
-from tests.integration.checkpoints import differences  # noqa: E402
+from tests.conftest import ROOT, free_port
+from tests.integration.checkpoints import differences
 
 UPDATE = re.compile(r"train_inner.*?bpb=([\d.]+).*?wpb=([\d.]+).*?num_updates=(\d+)")
 

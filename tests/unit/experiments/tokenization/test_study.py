@@ -1,7 +1,6 @@
 """The measurements of the tokenization study, on models small enough to check by hand."""
 
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -10,20 +9,16 @@ from fairseq.data import Dictionary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.tokenization import attack, words
+from experiments.tokenization.readers import StreamReader, WindowReader
+from experiments.tokenization.segmentations import LINE_END, OneSegmentation, Segmenter, units_of
+from fairseq_sharnn.data.byte_dictionary import ByteDictionary
 from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of, train_pieces
 from fairseq_sharnn.data.text.spans import Spans, words_of_tokens
 from fairseq_sharnn.data.text.words import JOIN, SPACE, WordRule, WordTokenizer
-from tests.conftest import ROOT, real_text
-
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from study import attack, words
-from study.readers import StreamReader, WindowReader
-from study.segmentations import LINE_END, OneSegmentation, Segmenter, units_of
-
-from fairseq_sharnn.data.byte_dictionary import ByteDictionary
 from fairseq_sharnn.models.sha_rnn import SHARNNDecoder, SHARNNLanguageModel
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
+from tests.conftest import real_text
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from typing import Dict
 
 from tqdm import tqdm
 
-from study.analysis import analyse
-from study.plan import Folder, Plan, Run
-from study.texts import updates_of
-from study.training import processes, train, updates_done
+from experiments.tokenization.analysis import analyse
+from experiments.tokenization.plan import Folder, Plan, Run
+from experiments.tokenization.texts import updates_of
+from experiments.tokenization.training import processes, train, updates_done
 
 
 def complete(plan: Plan, folder: Folder, run: Run, about: Dict) -> None:
