@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Dict
 
-from fairseq_sharnn.data.corpus import split_path
+from fairseq_sharnn.data.corpora.base import split_path
 from fairseq_sharnn.errors import UsageError
 
 SPLITS = ("train", "valid", "test")

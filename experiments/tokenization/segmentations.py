@@ -9,8 +9,8 @@ from typing import Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from fairseq_sharnn.data.byte_dictionary import ByteDictionary
-from fairseq_sharnn.data.corpus import Corpus
+from fairseq_sharnn.data.corpora.base import Corpus
+from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
 from fairseq_sharnn.data.text.pieces import PieceTokenizer
 
 _UNIT = re.compile(r" [^ ]*|[^ ]+")

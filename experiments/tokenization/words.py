@@ -9,8 +9,8 @@ from typing import Callable, Dict, List, NamedTuple, Sequence
 import numpy as np
 import torch
 
-from fairseq_sharnn.data.byte_dictionary import ByteDictionary
-from fairseq_sharnn.data.corpus import Corpus
+from fairseq_sharnn.data.corpora.base import Corpus
+from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
 from fairseq_sharnn.data.text.spans import WHITE, Spans, positions_in_words
 from fairseq_sharnn.evaluation.scoring import Scored, in_file_order
 

@@ -12,10 +12,10 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.trainer import Trainer
 
-from fairseq_sharnn.checkpoint_files import check_sums, refuse_ruins, replaced
+from fairseq_sharnn.compat.checkpoint_files import check_sums, refuse_ruins, replaced
+from fairseq_sharnn.compat.option_checks import refuse_other_task
 from fairseq_sharnn.compat.patching import patch
 from fairseq_sharnn.errors import UsageError
-from fairseq_sharnn.option_checks import refuse_other_task
 
 
 @contextmanager

@@ -12,9 +12,9 @@ import torch
 from fairseq.distributed import utils as distributed_utils
 from fairseq.optim import OPTIMIZER_REGISTRY
 
+from fairseq_sharnn.compat.option_checks import check_evaluation, check_training, refuse_flat_parameters
 from fairseq_sharnn.compat.patching import patch
 from fairseq_sharnn.errors import UsageError, usage_errors_in_one_line
-from fairseq_sharnn.option_checks import check_evaluation, check_training, refuse_flat_parameters
 
 
 def starts_as_asked() -> None:

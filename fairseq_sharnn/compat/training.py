@@ -6,9 +6,9 @@ from fairseq.optim import OPTIMIZER_REGISTRY
 from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.trainer import Trainer
 
+from fairseq_sharnn.compat.option_checks import refuse_flat_parameters
 from fairseq_sharnn.compat.patching import patch
 from fairseq_sharnn.errors import UsageError
-from fairseq_sharnn.option_checks import refuse_flat_parameters
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 from fairseq.data import Dictionary, FairseqDataset, iterators
 
-from fairseq_sharnn.data.corpus import Corpus
-from fairseq_sharnn.data.lanes import EXHAUSTED
+from fairseq_sharnn.data.corpora.base import Corpus
 from fairseq_sharnn.data.samples import make_sample
+from fairseq_sharnn.data.streams.lanes import EXHAUSTED
 
 
 class BlockDataset(FairseqDataset):

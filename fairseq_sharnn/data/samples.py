@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from fairseq.data import Dictionary
 
-from fairseq_sharnn.data.corpus import Corpus
-from fairseq_sharnn.data.lanes import EXHAUSTED
+from fairseq_sharnn.data.corpora.base import Corpus
+from fairseq_sharnn.data.streams.lanes import EXHAUSTED
 
 
 def make_sample(

@@ -10,7 +10,7 @@ from fairseq.dataclass.utils import overwrite_args_by_name
 from fairseq.sequence_scorer import SequenceScorer
 from tqdm import tqdm
 
-from fairseq_sharnn.data.corpus import Corpus
+from fairseq_sharnn.data.corpora.base import Corpus
 from fairseq_sharnn.data.text.folder import ABOUT, read_about
 from fairseq_sharnn.data.text.prepare import unknown_names
 from fairseq_sharnn.data.text.spans import Spans, read_spans, words_of_tokens

@@ -1,14 +1,16 @@
 """`--task byte_level_lm`: language modelling on raw bytes, with state carried through the corpus."""
 
+import math
 from dataclasses import dataclass, field
-from typing import Iterable, List, Optional
+from typing import Dict, Iterable, List, Optional
 
 import torch
+from fairseq import utils
+from fairseq.logging import metrics
 from fairseq.tasks import register_task
 
-from fairseq_sharnn.data.byte_corpus import ByteCorpus
-from fairseq_sharnn.data.byte_dictionary import BYTE_VALUES, FIRST_BYTE, ByteDictionary
-from fairseq_sharnn.tasks.metrics import log_bits_per_byte
+from fairseq_sharnn.data.corpora.byte_dictionary import BYTE_VALUES, FIRST_BYTE, ByteDictionary
+from fairseq_sharnn.data.corpora.bytes import ByteCorpus
 from fairseq_sharnn.tasks.streaming import StreamingConfig, StreamingTask
 
 
@@ -48,3 +50,15 @@ class ByteLevelLMTask(StreamingTask):
     def reduce_metrics(self, logging_outputs, criterion) -> None:
         super().reduce_metrics(logging_outputs, criterion)
         log_bits_per_byte(logging_outputs)
+
+
+def log_bits_per_byte(logging_outputs: List[Dict]) -> None:
+    """Log `bpb`, the mean cross-entropy in bits per target, from a criterion's sums in nats.
+
+    Criterions that smooth their loss report the plain one as `nll_loss`. `ntokens` is what the task makes it: the number of
+    scored bytes (`sample_size` is the number of lanes under --sentence-avg).
+    """
+    total = sum(utils.item(log.get("nll_loss", log.get("loss", 0))) for log in logging_outputs)
+    count = sum(utils.item(log.get("ntokens", 0)) for log in logging_outputs)
+    if count > 0:
+        metrics.log_scalar("bpb", total / count / math.log(2), int(count), priority=5, round=4)

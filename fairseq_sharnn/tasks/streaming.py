@@ -13,13 +13,14 @@ from fairseq.tasks.language_modeling import LanguageModelingTask
 from omegaconf import II
 
 from fairseq_sharnn.data.blocks import BlockDataset, BlockIterator
-from fairseq_sharnn.data.corpus import Corpus, split_path
-from fairseq_sharnn.data.lanes import chunk_ends, evaluation_lanes
+from fairseq_sharnn.data.corpora.base import Corpus, split_path
 from fairseq_sharnn.data.sentences import sentence_dataset
-from fairseq_sharnn.data.stream_carrier import StreamCarrier, StreamChunk
-from fairseq_sharnn.data.stream_plan import TrainingPlan
-from fairseq_sharnn.data.streams import StreamDataset, StreamIterator
-from fairseq_sharnn.data.training_stream import TrainingStream
+from fairseq_sharnn.data.streams.carrier import StreamCarrier, StreamChunk
+from fairseq_sharnn.data.streams.dataset import StreamDataset
+from fairseq_sharnn.data.streams.iterator import StreamIterator
+from fairseq_sharnn.data.streams.lanes import chunk_ends, evaluation_lanes
+from fairseq_sharnn.data.streams.plan import TrainingPlan
+from fairseq_sharnn.data.streams.training import TrainingStream
 from fairseq_sharnn.errors import UsageError
 
 # The author's test evaluation has 8 lanes; so does ours where no batch size is given.

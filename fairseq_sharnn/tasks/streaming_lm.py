@@ -9,10 +9,10 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 
-from fairseq_sharnn.data.corpus import split_path
+from fairseq_sharnn.data.corpora.base import split_path
+from fairseq_sharnn.data.corpora.tokens import TokenCorpus
 from fairseq_sharnn.data.text.folder import load_tokenizer
 from fairseq_sharnn.data.text.tokenizer import SpaceTokenizer, Tokenizer
-from fairseq_sharnn.data.token_corpus import TokenCorpus
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.tasks.streaming import StreamingConfig, StreamingTask, folders_of
 

@@ -12,8 +12,8 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.tasks.language_modeling import LanguageModelingConfig
 
+from fairseq_sharnn.data.corpora.tokens import TokenCorpus
 from fairseq_sharnn.data.text.folder import load_tokenizer
-from fairseq_sharnn.data.token_corpus import TokenCorpus
 from fairseq_sharnn.evaluation import scoring
 from fairseq_sharnn.evaluation.scoring import Scored
 from fairseq_sharnn.models.sha_rnn import SHARNNLanguageModel

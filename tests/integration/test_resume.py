@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from fairseq_sharnn.data.stream_plan import TrainingPlan
+from fairseq_sharnn.data.streams.plan import TrainingPlan
 from tests.conftest import write_corpus
 from tests.integration.checkpoints import differences, load
 from tests.integration.forked import eval_forked, train_forked

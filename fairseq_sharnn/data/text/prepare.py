@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from fairseq.data import Dictionary, indexed_dataset
 
+from fairseq_sharnn.data.corpora.tokens import TokenCorpus
 from fairseq_sharnn.data.text.folder import MODEL, load_tokenizer, write_about
 from fairseq_sharnn.data.text.lines import lines_of
 from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of, learn_pieces
 from fairseq_sharnn.data.text.recognise import recognise
 from fairseq_sharnn.data.text.spans import Spans, count_words, words_of_tokens, write_spans
 from fairseq_sharnn.data.text.words import MARKS, WordRule, WordTokenizer
-from fairseq_sharnn.data.token_corpus import TokenCorpus
 from fairseq_sharnn.errors import UsageError
 
 SPLITS = ("train", "valid", "test")

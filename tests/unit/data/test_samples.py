@@ -7,11 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairseq_sharnn.data.blocks import BlockBatches, BlockDataset, BlockIterator, order_of_blocks
-from fairseq_sharnn.data.byte_corpus import ByteCorpus
-from fairseq_sharnn.data.byte_dictionary import ByteDictionary
-from fairseq_sharnn.data.corpus import split_path
-from fairseq_sharnn.data.lanes import chunk_ends, evaluation_lanes, training_lanes
-from fairseq_sharnn.data.streams import StreamDataset, StreamIterator
+from fairseq_sharnn.data.corpora.base import split_path
+from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.corpora.bytes import ByteCorpus
+from fairseq_sharnn.data.streams.dataset import StreamDataset
+from fairseq_sharnn.data.streams.iterator import StreamIterator
+from fairseq_sharnn.data.streams.lanes import chunk_ends, evaluation_lanes, training_lanes
 from fairseq_sharnn.errors import UsageError
 
 DICTIONARY = ByteDictionary()

@@ -5,8 +5,8 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_REGISTRY
 from omegaconf import OmegaConf
 
-from fairseq_sharnn.data.byte_dictionary import ByteDictionary
-from fairseq_sharnn.data.stream_carrier import StreamCarrier, StreamChunk
+from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.streams.carrier import StreamCarrier, StreamChunk
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.models.sha_rnn import (
     SHARNNConfig,

@@ -5,8 +5,8 @@ import pytest
 import torch
 from fairseq.criterions.cross_entropy import CrossEntropyCriterion
 
-from fairseq_sharnn.data.byte_corpus import ByteCorpus
-from fairseq_sharnn.data.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.corpora.bytes import ByteCorpus
 from fairseq_sharnn.models.sha_rnn import SHARNNDecoder, SHARNNLanguageModel
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.tasks.byte_level_lm import ByteLevelLMConfig, ByteLevelLMTask

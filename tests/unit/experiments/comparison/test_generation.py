@@ -4,7 +4,7 @@ from experiments.comparison import generation
 from experiments.comparison.records import Generation
 from experiments.harness.decoding import StepwiseDecoder
 from experiments.harness.records import write_record
-from fairseq_sharnn.data.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
 from tests.unit.experiments.harness.test_decoding import Recorder
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from experiments.harness.decoding import StepwiseDecoder, tokens_kept
-from fairseq_sharnn.data.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
 
 EOS = ByteDictionary().eos()
 

@@ -7,10 +7,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fairseq_sharnn.data.byte_corpus import ByteCorpus
-from fairseq_sharnn.data.byte_dictionary import ByteDictionary
-from fairseq_sharnn.data.stream_plan import TrainingPlan
-from fairseq_sharnn.data.training_stream import TrainingStream
+from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.corpora.bytes import ByteCorpus
+from fairseq_sharnn.data.streams.plan import TrainingPlan
+from fairseq_sharnn.data.streams.training import TrainingStream
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.modules.memory import Memory
 from fairseq_sharnn.modules.stream_state import LayerState, StreamState

@@ -6,9 +6,10 @@ from typing import Callable, Dict, Optional
 import torch
 from fairseq.data import Dictionary
 
-from fairseq_sharnn.data.corpus import Corpus
-from fairseq_sharnn.data.stream_plan import TrainingPlan
-from fairseq_sharnn.data.streams import StreamDataset, StreamIterator
+from fairseq_sharnn.data.corpora.base import Corpus
+from fairseq_sharnn.data.streams.dataset import StreamDataset
+from fairseq_sharnn.data.streams.iterator import StreamIterator
+from fairseq_sharnn.data.streams.plan import TrainingPlan
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.modules.stream_state import join_saved, slice_saved
 

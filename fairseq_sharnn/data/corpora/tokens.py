@@ -6,7 +6,7 @@ import struct
 import numpy as np
 from fairseq.data import indexed_dataset
 
-from fairseq_sharnn.data.corpus import Corpus, digest_of
+from fairseq_sharnn.data.corpora.base import Corpus, digest_of
 from fairseq_sharnn.errors import UsageError
 
 _HEADER = struct.Struct("<9sQBQ")  # magic, version, type code, number of items

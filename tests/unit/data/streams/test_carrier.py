@@ -1,6 +1,6 @@
 import pytest
 
-from fairseq_sharnn.data.stream_carrier import StreamCarrier, StreamChunk
+from fairseq_sharnn.data.streams.carrier import StreamCarrier, StreamChunk
 
 
 class Model:

@@ -9,7 +9,7 @@ from fairseq.data import indexed_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fairseq_sharnn.data.token_corpus import TokenCorpus
+from fairseq_sharnn.data.corpora.tokens import TokenCorpus
 from fairseq_sharnn.errors import UsageError
 
 fixture_is_fine = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -5,7 +5,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from fairseq_sharnn.data.lanes import LanePlan, chunk_ends, remaining_lanes, training_lanes
+from fairseq_sharnn.data.streams.lanes import LanePlan, chunk_ends, remaining_lanes, training_lanes
 
 
 @dataclass(frozen=True)

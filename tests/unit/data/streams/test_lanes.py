@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairseq_sharnn.data.lanes import (
+from fairseq_sharnn.data.streams.lanes import (
     EXHAUSTED,
     chunk_ends,
     evaluation_lanes,

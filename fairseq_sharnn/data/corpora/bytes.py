@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 
-from fairseq_sharnn.data.byte_dictionary import FIRST_BYTE
-from fairseq_sharnn.data.corpus import Corpus, digest_of
+from fairseq_sharnn.data.corpora.base import Corpus, digest_of
+from fairseq_sharnn.data.corpora.byte_dictionary import FIRST_BYTE
 from fairseq_sharnn.errors import UsageError
 
 
