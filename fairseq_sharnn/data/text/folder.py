@@ -5,9 +5,8 @@ import json
 import os
 from typing import Dict, Optional, Union
 
-from fairseq.data import Dictionary
-
 from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer
+from fairseq_sharnn.data.text.vocabulary import Symbols
 from fairseq_sharnn.data.text.words import WordRule, WordTokenizer
 from fairseq_sharnn.errors import UsageError
 
@@ -36,7 +35,7 @@ def write_about(folder: str, about: Dict) -> None:
         file.write("\n")
 
 
-def load_tokenizer(folder: str, dictionary: Dictionary) -> Optional[Union[WordTokenizer, PieceTokenizer]]:
+def load_tokenizer(folder: str, dictionary: Symbols) -> Optional[Union[WordTokenizer, PieceTokenizer]]:
     """The tokenizer of a prepared folder; None where another tool prepared it.
 
     Raises UsageError when the model file is not the one that the folder was prepared with.

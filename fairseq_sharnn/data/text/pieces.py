@@ -6,13 +6,15 @@ removed space) and spell in bytes what they have no piece for.
 
 import io
 import re
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple
-
-from fairseq.data import Dictionary
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from fairseq_sharnn.data.text.symbols import name_of, text_of
 from fairseq_sharnn.data.text.tokenizer import Tokenizer
+from fairseq_sharnn.data.text.vocabulary import Symbols
 from fairseq_sharnn.errors import UsageError
+
+if TYPE_CHECKING:
+    from fairseq.data import Dictionary
 
 SPACE_SIGN = "\u2581"  # what sentencepiece writes for a space
 # Lines that hold these sentencepiece leaves out of training (U+2581 it would take for a space).
@@ -145,7 +147,7 @@ class PieceTokenizer(Tokenizer):
 
     kind = "sentencepiece"
 
-    def __init__(self, model: PieceModel, dictionary: Dictionary, path: str):
+    def __init__(self, model: PieceModel, dictionary: Symbols, path: str):
         self.model = model
         self.dictionary = dictionary
         count = model.processor.get_piece_size()
@@ -190,8 +192,10 @@ class PieceTokenizer(Tokenizer):
         return b"".join(self.spell(ids))
 
 
-def dictionary_of(model: PieceModel, counts: Dict[int, int]) -> Dictionary:
-    """The pieces, most frequent first, as an adaptive softmax wants them."""
+def dictionary_of(model: PieceModel, counts: Dict[int, int]) -> "Dictionary":
+    """fairseq's dictionary of the pieces, most frequent first, as an adaptive softmax needs them."""
+    from fairseq.data import Dictionary
+
     dictionary = Dictionary()
     numbers = (n for n in range(model.processor.get_piece_size()) if not model.processor.is_unknown(n))
     for number in sorted(numbers, key=lambda n: (-counts.get(n, 0), n)):

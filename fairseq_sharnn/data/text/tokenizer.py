@@ -2,7 +2,7 @@
 
 from typing import Iterable, List
 
-from fairseq.data import Dictionary
+from fairseq_sharnn.data.text.vocabulary import Symbols
 
 
 class Tokenizer:
@@ -20,7 +20,7 @@ class Tokenizer:
 class SpaceTokenizer(Tokenizer):
     """Symbols between spaces: corpora of fairseq-preprocess, of which nothing else is known."""
 
-    def __init__(self, dictionary: Dictionary):
+    def __init__(self, dictionary: Symbols):
         self.dictionary = dictionary
 
     def encode_prompt(self, text: bytes) -> List[int]:

@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Dict, Iterable, Iterator, List, Optional
 
-from fairseq.data import Dictionary
-
 from fairseq_sharnn.data.text import moses
 from fairseq_sharnn.data.text.lines import Part, parts_of
 from fairseq_sharnn.data.text.symbols import name_of, text_of
 from fairseq_sharnn.data.text.tokenizer import Tokenizer
+from fairseq_sharnn.data.text.vocabulary import Symbols
 
 JOIN, SPACE = "\\j", "\\s"  # names that `name_of` never makes
 MARKS = (JOIN, SPACE, name_of(" "))
@@ -141,7 +140,7 @@ class WordTokenizer(Tokenizer):
 
     kind = "word"
 
-    def __init__(self, rule: WordRule, dictionary: Dictionary):
+    def __init__(self, rule: WordRule, dictionary: Symbols):
         self.rule = rule
         self.dictionary = dictionary
 
