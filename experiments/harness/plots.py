@@ -124,9 +124,12 @@ def legend_below(figure, *axes_of, columns: int = 2) -> None:
 
 
 def save(figure, path: Path) -> None:
-    """Write `path`.svg and `path`.png, each whole."""
+    """Write `path`.svg and `path`.png, each whole; the same figure gives the same files."""
+    from matplotlib import rc_context
+
     svg, png = io.StringIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": path.name}):
+        figure.savefig(svg, format="svg", metadata={"Date": None})
     figure.savefig(png, format="png", dpi=120)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path.with_name(f"{path.name}.svg"), svg.getvalue())

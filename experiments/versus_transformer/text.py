@@ -34,8 +34,8 @@ def _evaluation(results: Results) -> str:
     return (
         f"Test of SHA-RNN: streaming in {preset.eval_lanes} lanes, each warmed on {preset.context:,} bytes, in chunks of "
         f"{preset.eval_chunk}. Test of the other models: plain blocks of {preset.window} bytes, and overlapping windows of "
-        f"{preset.window} bytes (the LSTM's of {preset.context}) whose first w bytes are context (`--context-window w`). w "
-        "is the largest whose evaluation takes no longer than that of the best SHA-RNN by validation (means over seeds). "
+        f"{preset.window} bytes (the LSTM's of {preset.context:,}) whose first w bytes are context (`--context-window w`). "
+        "w is the largest whose evaluation takes no longer than that of the best SHA-RNN by validation (means over seeds). "
         f"{allowed}. What counts was fixed beforehand: the windows where such a w exists, else the blocks. A batch has no "
         "fewer bytes than SHA-RNN's. The best of each kind is chosen by validation, which is streaming for SHA-RNN and "
         "plain blocks for the others; so compare different kinds by their tests."
