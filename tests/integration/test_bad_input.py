@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from fairseq_sharnn.data.text import prepare
-from fairseq_sharnn.data.text.pieces import train_pieces
+from fairseq_sharnn.data.text.learn import train_pieces
 from tests.conftest import ROOT, USER_DIR, write_corpus
 from tests.integration.forked import eval_forked, run_forked, run_script, train_forked
 

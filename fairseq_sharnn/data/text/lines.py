@@ -59,3 +59,18 @@ def parts_of(line: str, ended: bool) -> Iterator[Part]:
         yield Part(line[start:cut], start == 0, False, ended)
         start = cut
     yield Part(line[start:], start == 0, True, ended)
+
+
+def short(parts: Iterator[Part]) -> Iterator[Part]:
+    """The parts, each of those without a space to cut at in further ones of LONGEST characters.
+
+    For tokens whose text does not depend on what is around them (pieces): a chromosome, or a novel without a space.
+    """
+    for part in parts:
+        size = len(part.text)
+        if size <= 2 * LONGEST:
+            yield part
+            continue
+        for start in range(0, size, LONGEST):
+            ends = start + LONGEST >= size
+            yield Part(part.text[start : start + LONGEST], part.first and start == 0, part.last and ends, part.ended)

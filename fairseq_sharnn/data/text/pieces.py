@@ -1,12 +1,10 @@
 """Text as sentencepiece's pieces, exactly: every piece stands for fixed bytes, whatever is around it.
 
 Line ends are `</s>`; sentencepiece sees lines. Its models take text as it is (identity normalisation, no added or
-removed space) and spell in bytes what they have no piece for.
+removed space) and spell in bytes what they have no piece for. How a model is trained: learn.py.
 """
 
-import io
-import re
-from typing import TYPE_CHECKING, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional
 
 from fairseq_sharnn.data.text.symbols import name_of, text_of
 from fairseq_sharnn.data.text.tokenizer import Tokenizer
@@ -17,11 +15,7 @@ if TYPE_CHECKING:
     from fairseq.data import Dictionary
 
 SPACE_SIGN = "\u2581"  # what sentencepiece writes for a space
-# Lines that hold these sentencepiece leaves out of training (U+2581 it would take for a space).
-_NOT_LEARNT = re.compile("[\t\0\u2581\u2585]")
-COVERAGES = (0.9999, 0.9995, 0.999, 0.995, 0.99)  # share of the text whose characters are pieces of their own
-_TOO_MANY = re.compile(r"Vocabulary size too high \(\d+\)\. Please set it to a value <= (\d+)")
-_TOO_FEW = re.compile(r"Vocabulary size is smaller than required_chars\. \d+ vs (\d+)")
+PROBES = (" a  \u00c5 \ufb01 e\u0301 ", "A b")  # a model that gives these back changes no text
 
 
 class PieceModel:
@@ -50,9 +44,7 @@ class PieceModel:
                 self.spelling.append(b"")
             else:
                 self.spelling.append(piece.replace(SPACE_SIGN, " ").encode())
-        if len(self.byte_pieces) < 256 or any(
-            not exact(self, probe) for probe in (" a  \u00c5 \ufb01 e\u0301 ", "A b")
-        ):
+        if len(self.byte_pieces) < 256 or any(self.exactly(probe) is None for probe in PROBES):
             raise UsageError(
                 f"{path} loses text (it was trained without --byte_fallback, or normalises, or adds a space): let "
                 "scripts/prepare_text.py train one"
@@ -65,81 +57,35 @@ class PieceModel:
             if index > 0:
                 numbers += self.in_bytes(SPACE_SIGN)
             if part:
-                found = self.processor.encode(part)
-                numbers += found if self.spelled(found) == part.encode() else self.in_bytes(part)
+                exactly = self.exactly(part)
+                numbers += self.in_bytes(part) if exactly is None else exactly
         return numbers
+
+    def exactly(self, text: str) -> Optional[List[int]]:
+        """sentencepiece's own numbers for a text without U+2581; None where they do not stand for its very bytes."""
+        numbers = self.spaces_as_bytes(self.processor.encode(text))
+        return numbers if self.spelled(numbers) == text.encode() else None
+
+    def spaces_as_bytes(self, numbers: List[int]) -> List[int]:
+        """The numbers with the byte 0x20 for each space that sentencepiece spells as the three bytes of U+2581.
+
+        It does so where the space is no piece: in a model of text without spaces, or with very few.
+        """
+        sign = self.in_bytes(SPACE_SIGN)
+        if sign[0] not in numbers:
+            return numbers
+        kept: List[int] = []
+        for number in numbers:
+            kept.append(number)
+            if kept[-3:] == sign:
+                kept[-3:] = self.in_bytes(" ")
+        return kept
 
     def in_bytes(self, text: str) -> List[int]:
         return [self.byte_pieces[value] for value in text.encode()]
 
     def spelled(self, numbers: Iterable[int]) -> bytes:
         return b"".join(self.spelling[number] for number in numbers)
-
-
-def exact(model: PieceModel, text: str) -> bool:
-    """Whether sentencepiece itself keeps a text as it is."""
-    return model.spelled(model.processor.encode(text)) == text.encode()
-
-
-def train_pieces(lines: Callable[[], Iterator[str]], kind: str, size: int, most_lines: int = 1_000_000) -> bytes:
-    """As `learn_pieces`: the model alone."""
-    return learn_pieces(lines, kind, size, most_lines)[0]
-
-
-def learn_pieces(
-    lines: Callable[[], Iterator[str]], kind: str, size: int, most_lines: int = 1_000_000
-) -> Tuple[bytes, float]:
-    """Train a sentencepiece model on lines: its bytes, the same for the same text, and its character coverage.
-
-    kind: `unigram` or `bpe`. size: pieces in all, 256 of them single bytes, one sentencepiece's unused <unk>. Of more
-    than `most_lines`, as many are drawn. Rare characters are left to their bytes where there are more than `size` allows.
-    Raises UsageError when the text does not allow that many pieces.
-    """
-    for coverage in COVERAGES:
-        try:
-            return _train(lines(), kind, size, most_lines, coverage), coverage
-        except RuntimeError as error:
-            many, few = _TOO_MANY.search(str(error)), _TOO_FEW.search(str(error))
-            if many:
-                raise UsageError(
-                    f"--vocab-size {size} is larger than the training text allows: choose at most {many[1]}"
-                ) from None
-            if few and coverage != COVERAGES[-1]:
-                continue
-            if few:
-                raise UsageError(
-                    f"--vocab-size {size} is too small for this text's characters: choose at least {few[1]}"
-                ) from None
-            reason = str(error).strip().splitlines()[-1][-200:]
-            raise UsageError(f"sentencepiece cannot learn {size} pieces from this text: {reason}") from None
-    raise AssertionError("the last coverage returns or raises")
-
-
-def _train(lines: Iterator[str], kind: str, size: int, most_lines: int, coverage: float) -> bytes:
-    import sentencepiece
-
-    out = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=(part for line in lines for part in _NOT_LEARNT.split(line) if part),
-        model_writer=out,
-        model_type=kind,
-        vocab_size=size,
-        byte_fallback=True,
-        character_coverage=coverage,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        add_dummy_prefix=False,
-        unk_id=0,
-        bos_id=-1,
-        eos_id=-1,
-        pad_id=-1,
-        max_sentence_length=1 << 20,
-        input_sentence_size=most_lines,
-        shuffle_input_sentence=True,
-        num_threads=2,
-        minloglevel=2,
-    )
-    return out.getvalue()
 
 
 class PieceTokenizer(Tokenizer):

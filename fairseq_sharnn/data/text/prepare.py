@@ -16,9 +16,11 @@ from fairseq.data import Dictionary, indexed_dataset
 
 from fairseq_sharnn.data.corpora.tokens import TokenCorpus
 from fairseq_sharnn.data.text.folder import MODEL, load_tokenizer, write_about
-from fairseq_sharnn.data.text.lines import lines_of
-from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of, learn_pieces
+from fairseq_sharnn.data.text.learn import learn_pieces
+from fairseq_sharnn.data.text.lines import lines_of, short
+from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of
 from fairseq_sharnn.data.text.recognise import recognise
+from fairseq_sharnn.data.text.spacing import note_on
 from fairseq_sharnn.data.text.spans import Spans, count_words, words_of_tokens, write_spans
 from fairseq_sharnn.data.text.words import MARKS, WordRule, WordTokenizer
 from fairseq_sharnn.errors import UsageError
@@ -59,7 +61,7 @@ def prepare_bytes(out: str, sources: Dict[str, str], progress: Progress) -> Dict
             data = np.memmap(os.path.join(work, split), dtype=np.uint8, mode="r")
             words = count_words(data)
             splits[split] = {"bytes": len(data), "tokens": len(data), "words": words, "unknown": 0, **_sha(source)}
-        about = {"kind": "bytes", "settings": {}, "splits": splits, "vocabulary": 256}
+        about = {"kind": "bytes", "settings": {}, "splits": splits, "vocabulary": 256, **_note(sources)}
         write_about(work, about)
     return about
 
@@ -97,7 +99,10 @@ def prepare_pieces(
     size: Optional[int] = None,
     model_path: Optional[str] = None,
 ) -> Dict:
-    """Word pieces of a sentencepiece model, trained on the train split or given. `size`: pieces in all (default 8000)."""
+    """Word pieces of a sentencepiece model, trained on the train split or given. `size`: pieces in all.
+
+    Without `size` 8,000, or as many as the text allows.
+    """
     given = None if model_path is None else PieceModel(_read(model_path), model_path)
     if given is not None and size not in (None, given.processor.get_piece_size()):
         raise UsageError(
@@ -111,7 +116,7 @@ def prepare_pieces(
                 pass
             with progress(_size(sources["train"]), f"learning pieces ({kind})") as advance:
                 proto, coverage = learn_pieces(
-                    lambda: (part.text for part in lines_of(sources["train"], advance)), kind, size or 8000
+                    lambda: (part.text for part in lines_of(sources["train"], advance)), kind, size
                 )
             given, learnt = PieceModel(proto, MODEL), {"model_type": kind, "character_coverage": coverage}
         with open(os.path.join(work, MODEL), "wb") as file:
@@ -119,13 +124,13 @@ def prepare_pieces(
         digest = hashlib.sha256(given.proto).hexdigest()
         counts: Counter = Counter()
         with progress(_size(sources["train"]), "counting pieces") as advance:
-            for part in lines_of(sources["train"], advance):
+            for part in short(lines_of(sources["train"], advance)):
                 counts.update(given.segment(part.text))
         dictionary = dictionary_of(given, counts)
         dictionary.save(os.path.join(work, "dict.txt"))
         tokenizer, splits = PieceTokenizer(given, dictionary, MODEL), {}
         for split, source in sources.items():
-            items = ((tokenizer.encode_line(part.text), part) for part in lines_of(source))
+            items = ((tokenizer.encode_line(part.text), part) for part in short(lines_of(source)))
             with progress(_size(source), f"writing {split}") as advance:
                 splits[split] = {**_write_split(work, split, items, dictionary, advance), "unknown": 0}
         settings = {"vocab_size": given.processor.get_piece_size(), **learnt}
@@ -197,7 +202,7 @@ def _finish(work, sources, splits, about, progress: Progress) -> Dict:
         write_spans(os.path.join(work, split), spans)
         totals = {"bytes": int(spans.bytes.sum()), "words": int(spans.words.sum())}
         splits[split] = {**splits[split], **totals, **_sha(source)}
-    about = {**about, "vocabulary": len(dictionary)}
+    about = {**about, "vocabulary": len(dictionary), **_note(sources)}
     write_about(work, about)
     return about
 
@@ -233,6 +238,12 @@ def check_split(prefix: str, source: str, tokenizer, advance: Callable[[int], No
     if place != len(data):
         raise UsageError(f"{source} is longer than its tokens, or has changed meanwhile: nothing is written")
     return Spans(covered, words_of_tokens(data, covered))
+
+
+def _note(sources: Dict[str, str]) -> Dict[str, str]:
+    """What a reader of figures per word must know of the text, where there is anything."""
+    note = note_on(sources["train"])
+    return {} if note is None else {"note": note}
 
 
 def _size(path: str) -> int:

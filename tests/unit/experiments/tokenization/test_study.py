@@ -13,7 +13,8 @@ from experiments.tokenization import attack, words
 from experiments.tokenization.readers import StreamReader, WindowReader
 from experiments.tokenization.segmentations import LINE_END, OneSegmentation, Segmenter, units_of
 from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
-from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of, train_pieces
+from fairseq_sharnn.data.text.learn import train_pieces
+from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of
 from fairseq_sharnn.data.text.spans import Spans, words_of_tokens
 from fairseq_sharnn.data.text.words import JOIN, SPACE, WordRule, WordTokenizer
 from fairseq_sharnn.models.sha_rnn import SHARNNDecoder, SHARNNLanguageModel
