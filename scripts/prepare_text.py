@@ -60,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="moses: cut by sacremoses; spaced: cut at spaces, for text tokenized already (default: look at the text)",
     )
-    pieces.add_argument("--vocab-size", type=at_least_one, metavar="N", help="pieces in all (default: 8000)")
+    pieces.add_argument(
+        "--vocab-size", type=at_least_one, metavar="N", help="all pieces (default: 8000, or as many as the text allows)"
+    )
     pieces.add_argument("--model-type", choices=("unigram", "bpe"), default="unigram")
     pieces.add_argument("--model", metavar="FILE", help="use this sentencepiece model instead of training one")
     return parser
@@ -84,6 +86,8 @@ def main() -> None:
             f"{counts['unknown']:,} unknown; decoded back and compared"
         )
     print(f"{args.out}: a vocabulary of {about['vocabulary']:,}")
+    if "note" in about:
+        print(f"note: {about['note']}")
 
 
 if __name__ == "__main__":

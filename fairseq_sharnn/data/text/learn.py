@@ -11,11 +11,11 @@ DEFAULT_SIZE = 8000
 SMALLEST = 258  # 256 single bytes, sentencepiece's <unk>, and one character
 # Characters that sentencepiece leaves out of training, with their lines (U+2581 it would take for a space).
 _NOT_LEARNT = re.compile("[\t\0\u2581\u2585]")
+_NO_PIECES = "\t\0\u2581\u2585\r"
 _LONGEST = 16384  # characters: sentencepiece leaves a line of a megabyte out
 COVERAGES = (0.9999, 0.9995, 0.999, 0.995, 0.99)  # share of the text whose characters are pieces of their own
 _TOO_MANY = re.compile(r"Vocabulary size too high \(\d+\)\. Please set it to a value <= (\d+)")
 _TOO_FEW = re.compile(r"Vocabulary size is smaller than required_chars\. \d+ vs (\d+)")
-_NOTHING = "!sentences_.empty()"
 
 Lines = Callable[[], Iterator[str]]
 
@@ -69,7 +69,7 @@ def _fitted(lines: Lines, kind: str, size: int, most_lines: int) -> Tuple[bytes,
     counts: Counter = Counter()
     for line in lines():
         counts.update(line)
-    for sign in "\t\0\u2581\u2585":
+    for sign in _NO_PIECES:
         counts.pop(sign, None)
     total, room = sum(counts.values()), size - SMALLEST + 1
     ordered = sorted(counts, key=lambda character: (-counts[character], character))
@@ -89,6 +89,8 @@ def _sentences(lines: Iterator[str]) -> Iterator[str]:
     empty = True
     for line in lines:
         for part in _NOT_LEARNT.split(line):
+            if not part.strip("\r"):  # sentencepiece takes carriage returns at an end for part of the line's end
+                continue
             for start in range(0, len(part), _LONGEST):
                 empty = False
                 yield part[start : start + _LONGEST]
@@ -141,8 +143,6 @@ def _train(sentences: Iterator[str], kind: str, size: int, most_lines: int, cove
             raise _TooMany(int(many[1])) from None
         if _TOO_FEW.search(str(error)):
             raise _TooFew() from None
-        if _NOTHING in str(error) and coverage < 1.0:  # such as carriage returns and nothing else
-            return _train(iter([" "]), kind, size, most_lines, 1.0)
         reason = str(error).strip().splitlines()[-1][-200:]
         raise UsageError(f"sentencepiece cannot learn {size} pieces from this text: {reason}") from None
     return out.getvalue()

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fairseq_sharnn.data.text import lines
-from fairseq_sharnn.data.text.moses import default_gaps, surfaces
 from fairseq_sharnn.data.text.learn import train_pieces
+from fairseq_sharnn.data.text.moses import default_gaps, surfaces
 from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of
 from fairseq_sharnn.data.text.recognise import recognise
 from fairseq_sharnn.data.text.symbols import RESERVED, name_of, text_of
