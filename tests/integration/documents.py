@@ -59,5 +59,6 @@ def paths(page: Path) -> List[str]:
     tops = [path.name for path in ROOT.iterdir() if path.is_dir()]
     packages = [path.name for path in (ROOT / "fairseq_sharnn").iterdir() if path.is_dir()]
     named = re.findall(r"`([^`\n]+)`", prose(page))
-    words = [word for text in named + blocks(page, "sh") for word in text.split()]
+    typed = [re.sub(r"--out \S+", "", text) for text in blocks(page, "sh")]  # what a command makes
+    words = [word for text in named + typed for word in text.split()]
     return [word for word in words if word.split("/")[0] in tops + packages and "/" in word and "..." not in word]
