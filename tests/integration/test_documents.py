@@ -51,7 +51,8 @@ def test_paths_exist(name):
         word = word.rstrip(".,:;")
         if word.split("/")[0] in MADE:
             continue
-        found = [file for folder in (ROOT, ROOT / "fairseq_sharnn") for file in folder.glob(word)]
+        folders, names = (ROOT, ROOT / "fairseq_sharnn"), (word, f"{word}.*")  # some commands add the ending
+        found = [file for folder in folders for end in names for file in folder.glob(end)]
         assert found, f"{name} names {word}, which does not exist"
 
 
