@@ -19,7 +19,6 @@ TORCH_ONLY = (
     "__main__",
     "data",
     "data.corpora",
-    "data.corpora.base",
     "data.streams",
     "data.streams.carrier",
     "data.streams.lanes",
