@@ -21,7 +21,7 @@ from experiments.comparison.training_run import TrainingRun
 from experiments.harness.decoding import StepwiseDecoder
 from experiments.harness.processes import Processes, as_typed, read_log, reason_of_failure
 from experiments.harness.records import read_record, write_record
-from experiments.harness.registration import register
+from fairseq_sharnn.registration import register
 
 ROUNDS = 5
 

@@ -26,9 +26,9 @@ from experiments.harness.memory import own_peak_memory
 from experiments.harness.plots import check_matplotlib
 from experiments.harness.processes import as_typed, check_fairseq
 from experiments.harness.progress import Progress, Steps, duration
-from experiments.harness.registration import register
 from experiments.harness.runner import Runner
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.registration import register
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from experiments.comparison.windows import Allowance
 from experiments.harness.folder import write_json, write_text
 from experiments.harness.machine import Machine
 from experiments.harness.records import read_record
-from fairseq_sharnn.optim.trust_log import read_trust_log
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,8 @@ def collect(comparison: Comparison, setting: Setting, complete: bool) -> Results
 
 def _trust_ratios(comparison: Comparison) -> Dict[str, List[Dict[str, Any]]]:
     """Trust ratios over training of the first seed's runs that log them, by title."""
+    from fairseq_sharnn.optim.trust_log import read_trust_log  # it imports fairseq, which --help does not need
+
     logs = {
         run.job.contestant.title: read_trust_log(run.trust_log)
         for run in comparison.runs

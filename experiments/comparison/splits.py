@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import Dict
 
-from fairseq_sharnn.data.corpora.base import split_path
 from fairseq_sharnn.errors import UsageError
 
 SPLITS = ("train", "valid", "test")
@@ -20,6 +19,8 @@ class Split:
 
 def read_splits(folder: str) -> Dict[str, Split]:
     """Size and sha256 of each split. Raises UsageError if one is missing or empty."""
+    from fairseq_sharnn.data.corpora.base import split_path  # it imports fairseq, which --help does not need
+
     return {split: _read(split_path(folder, split)) for split in SPLITS}
 
 

@@ -9,7 +9,6 @@
 | `progress` | the line of progress, and the estimate of the time that is left |
 | `machine` | processor, memory, GPU, versions, commit |
 | `logs` | what fairseq's training and evaluation logs say |
-| `registration` | this package's task and models made known to fairseq |
 | `sizes` | widths and inner widths that bring a model to a number of parameters |
 | `decoding` | one token at a time through fairseq's incremental decoding; a Transformer's sliding window |
 | `markdown`, `plots` | tables and numbers; the style of all plots |

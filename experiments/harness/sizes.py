@@ -7,7 +7,7 @@ import logging
 from functools import lru_cache
 from typing import Callable, Sequence, Tuple
 
-from experiments.harness.registration import register
+from fairseq_sharnn.registration import register
 
 # Parameters of a model with these size options of fairseq-train, such as ("--decoder-embed-dim", "64").
 Count = Callable[[Tuple[str, ...]], int]
