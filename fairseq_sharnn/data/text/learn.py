@@ -9,9 +9,9 @@ from fairseq_sharnn.errors import UsageError
 
 DEFAULT_SIZE = 8000
 SMALLEST = 258  # 256 single bytes, sentencepiece's <unk>, and one character
-# Characters that sentencepiece leaves out of training, with their lines (U+2581 it would take for a space).
-_NOT_LEARNT = re.compile("[\t\0\u2581\u2585]")
-_NO_PIECES = "\t\0\u2581\u2585\r"
+# Characters that are no pieces: sentencepiece leaves them out, or their lines (U+2581 it would take for a space).
+_NO_PIECES = "\t\0\x1f\u2581\u2585"
+_NOT_LEARNT = re.compile(f"[{_NO_PIECES}]")
 _LONGEST = 16384  # characters: sentencepiece leaves a line of a megabyte out
 COVERAGES = (0.9999, 0.9995, 0.999, 0.995, 0.99)  # share of the text whose characters are pieces of their own
 _TOO_MANY = re.compile(r"Vocabulary size too high \(\d+\)\. Please set it to a value <= (\d+)")
@@ -69,7 +69,7 @@ def _fitted(lines: Lines, kind: str, size: int, most_lines: int) -> Tuple[bytes,
     counts: Counter = Counter()
     for line in lines():
         counts.update(line)
-    for sign in _NO_PIECES:
+    for sign in _NO_PIECES + "\r":
         counts.pop(sign, None)
     total, room = sum(counts.values()), size - SMALLEST + 1
     ordered = sorted(counts, key=lambda character: (-counts[character], character))

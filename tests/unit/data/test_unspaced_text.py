@@ -25,7 +25,8 @@ SCRIPTS = {
     "emoji": "🙂🙃👩\u200d👧",
     "one character": "a",
     "line ends": "\r",
-    "nothing to learn": "\t\0\u2581\u2585",
+    "nothing to learn": "\t\0\u2581\u2585\x1f",
+    "control characters": "".join(map(chr, [*range(1, 9), *range(11, 32), 127, 128, 133, 159])),
     "wide and rare spaces": "字\u3000\u2028 ",
     "not for interchange": "\ufffe\uffff\ufeff\ufffd\u2047",
     "in words": "ab \u2581",
@@ -58,6 +59,8 @@ def tokenizer_of(text, kind, size):
 @example(text="\n\n\n", other="a b", size=None)
 @example(text="\r\n" * 9, other="\r", size=SMALLEST)
 @example(text="1\n0\r", other="", size=SMALLEST)
+@example(text="01\x1f", other="", size=SMALLEST)
+@example(text="\x1f", other="\x1e", size=None)
 def test_every_text_has_pieces_and_every_other_one_comes_back(kind, text, other, size):
     try:
         tokenizer = tokenizer_of(text, kind, size)
