@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from benchmarks.contestants import CASES
 from benchmarks.report import machine_line, table, write_whole
 from benchmarks.speed import machine
-from fairseq_sharnn.modules.attention import _AttendMemory, attend_memory
 from fairseq_sharnn.modules.boom import Boom
-from fairseq_sharnn.modules.dropout import _MaskedScale, dropout, keep_mask, keep_scale
-from fairseq_sharnn.modules.lstm import lstm
 from fairseq_sharnn.ops import kernels
+from fairseq_sharnn.ops.attend import attend, attend_plain
+from fairseq_sharnn.ops.dropout import dropout, dropout_plain, keep_mask, keep_scale
+from fairseq_sharnn.ops.lstm import lstm
 
 Work = Callable[[], object]
 CASE = CASES["small"]
@@ -63,10 +63,8 @@ def attention_rows() -> Dict[str, Work]:
         return forward_and_backward(run)
 
     return {
-        "kernel: tiles, weights computed again": by(lambda q, c, s: attend_memory(q, c, s, 1, RATE)),
-        "products of a lane at a time, weights and masks stored": by(
-            lambda q, c, s: _AttendMemory.apply(q, c, 1, RATE, *s)
-        ),
+        "kernel: tiles, weights computed again": by(lambda q, c, s: attend(q, c, s, 1, RATE)),
+        "products of a lane at a time, weights and masks stored": by(lambda q, c, s: attend_plain(q, c, s, 1, RATE)),
         "scaled_dot_product_attention (no dropout on values, gradient of all rows)": by(_sdpa),
     }
 
@@ -78,7 +76,7 @@ def _sdpa(q: Tensor, chunk: Tensor, segments: Tuple[Tensor, ...]) -> Tensor:
 
 
 def boom_rows() -> Dict[str, Work]:
-    boom = Boom(WIDTH, CASE.boom_width, RATE)
+    boom = Boom(CASE.sizes(), RATE)
 
     def pointwise(a: Tensor, mask: Tensor) -> Tensor:
         return (a * torch.sigmoid(1.702 * a) * mask).unflatten(-1, (-1, WIDTH)).sum(-2) * keep_scale(RATE, CPU)
@@ -100,12 +98,9 @@ def boom_rows() -> Dict[str, Work]:
 
 
 def dropout_rows() -> Dict[str, Work]:
-    def masked(x: Tensor) -> Tensor:
-        return _MaskedScale.apply(x, keep_mask(x.shape, RATE, CPU), keep_scale(RATE, CPU))
-
     return {
         "kernel: mask from a seed": forward_and_backward(lambda x: dropout(x, RATE, True)),
-        "16 bits of a random word an element": forward_and_backward(masked),
+        "16 bits of a random word an element": forward_and_backward(lambda x: dropout_plain(x, RATE)),
         "torch's dropout": forward_and_backward(lambda x: F.dropout(x, RATE, True)),
     }
 

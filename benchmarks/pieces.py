@@ -86,7 +86,7 @@ def pieces(case: Case) -> Dict[str, Callable[[], None]]:
     contestant.prepare("training")
     work = {
         "update": contestant.training,
-        "LSTM": repeat(case.layers, lambda h: block._recur(h, None)[0]),
+        "LSTM": repeat(case.layers, lambda h: block._recur(h, block.empty_state(h))[0]),
         "Boom": repeat(case.layers, block.boom),
         "optimizer": optimize,
     }

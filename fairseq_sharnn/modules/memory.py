@@ -1,4 +1,4 @@
-"""The memory of one attending layer: what is kept of the chunks before, as a value (spec, "Memory")."""
+"""The memory of one layer that attends: the rows kept of earlier chunks, as a value (spec, "Memory")."""
 
 from typing import Callable, Dict, Iterator, List, Tuple
 
@@ -10,7 +10,7 @@ _TILE = 256
 
 
 class _Block:
-    """Backing store: `rows` [B, capacity, D], each written once; `filled` of them are."""
+    """Backing store: `rows` [B, capacity, D], each written once; the first `filled` are written."""
 
     def __init__(self, rows: Tensor, filled: int):
         self.rows = rows
@@ -18,14 +18,15 @@ class _Block:
 
 
 class Memory:
-    """The rows one layer attends to, oldest first. A value: `extended` returns a new one.
+    """The rows that one layer attends to, oldest first. A value: `extended` returns a new one.
 
-    Rows lie in blocks of about C / 16, each row written once and never moved: adding T rows writes T rows, and what
-    leaves the context is dropped with its block. Older values share the blocks and keep reading their own rows; one
-    that is extended twice goes on in a block of its own. Memory never carries a gradient.
+    Rows lie in blocks of about C / 16. Each row is written once and never moved: adding T rows writes T rows, and a block
+    is dropped when all its rows have left the context. Values share blocks. A value only reads its own rows, and a block
+    only grows at its end, so an older value never changes. Of two values that extend the same one, the first writes into
+    the block and the second makes a block of its own. Memory carries no gradient.
 
     (The alternative is a ring of exactly C rows. It saves the last block's room, but a chunk that is run again, two
-    beams that go on from one state, or an update of several chunks would find their rows overwritten.)
+    beams that continue one state, or an update of several chunks would find their rows overwritten.)
     """
 
     def __init__(self, blocks: Tuple[_Block, ...], start: int, stop: int):
@@ -55,12 +56,12 @@ class Memory:
 
     @property
     def rows(self) -> Tensor:
-        """The rows [B, S, D] in one tensor, oldest first; a copy where they lie in several blocks."""
+        """The rows [B, S, D] in one tensor, oldest first; a copy if they lie in several blocks."""
         segments = self.segments
         return segments[0] if len(segments) == 1 else torch.cat(segments, dim=1)
 
     def last(self, count: int) -> "Memory":
-        """The same memory cut to its newest `count` rows (a shorter one is left whole)."""
+        """The same memory cut to its newest `count` rows (a shorter one stays whole)."""
         excess = max(0, len(self) - max(count, 0))
         blocks, start = self._blocks, self._start
         while len(blocks) > 1 and excess >= blocks[0].filled - start:
@@ -69,9 +70,9 @@ class Memory:
         return Memory(blocks, start + excess, self._stop)
 
     def extended(self, chunk: Tensor, context: int) -> "Memory":
-        """Cut to the newest max(0, context − T) rows and add the T rows of `chunk` [B, T, D] behind them.
+        """Cut to the newest max(0, context − T) rows and add the T rows of `chunk` [B, T, D] after them.
 
-        Raises ValueError when the number of lanes or the width differs.
+        Raises ValueError if the number of lanes or the width differs.
         """
         lanes, length, width = chunk.shape
         shape = self._blocks[0].rows.shape
@@ -82,33 +83,45 @@ class Memory:
             )
         chunk = chunk.detach()
         kept = self.last(context - length)
-        if self._blocks[-1].rows.dtype != chunk.dtype:  # the run goes on in another precision
+        if self._blocks[-1].rows.dtype != chunk.dtype:  # the run continues in another precision
             kept = kept.map(lambda rows: rows.to(chunk.dtype))
-        blocks, start, stop = kept._blocks, kept._start, kept._stop
-        last = blocks[-1]
-        room = last.rows.size(1) - stop if last.filled == stop else 0
-        here = min(room, length)
-        if here > 0:
-            last.rows[:, stop : stop + here] = chunk[:, :here]
-            last.filled = stop = stop + here
-        if here < length:
-            if stop < last.rows.size(1):  # another value goes on in this block: ours ends here for good
-                blocks = (*blocks[:-1], _Block(last.rows[:, :stop], stop))
-            rows = -(-max(length, context // 16) // _TILE) * _TILE
-            fresh = _Block(chunk.new_empty((lanes, max(min(rows, context), length - here), width)), length - here)
-            fresh.rows[:, : length - here] = chunk[:, here:]
-            empty = len(blocks) == 1 and start == stop
-            blocks, start, stop = ((fresh,), 0, length) if empty else ((*blocks, fresh), start, length - here)
-        return Memory(blocks, start, stop)
+        kept, written = kept._fill_last_block(chunk)
+        return kept if written == length else kept._add_block(chunk[:, written:], max(length, context // 16), context)
+
+    def _fill_last_block(self, chunk: Tensor) -> Tuple["Memory", int]:
+        """Write as many rows of the chunk as the last block has room for. Returns the memory and their number."""
+        last = self._blocks[-1]
+        free = (
+            last.rows.size(1) - self._stop if last.filled == self._stop else 0
+        )  # else another value has written there
+        count = min(free, chunk.size(1))
+        stop = self._stop + count
+        if count > 0:
+            last.rows[:, self._stop : stop] = chunk[:, :count]
+            last.filled = stop
+        return Memory(self._blocks, self._start, stop), count
+
+    def _add_block(self, rows: Tensor, room: int, context: int) -> "Memory":
+        """Add a block for `rows` [B, n, D], with room for about `room` rows and at most `context`, if n is not more."""
+        lanes, count, width = rows.shape
+        blocks, last = self._blocks, self._blocks[-1]
+        if self._stop < last.rows.size(1):  # another value continues in this block: ours ends here for good
+            blocks = (*blocks[:-1], _Block(last.rows[:, : self._stop], self._stop))
+        tiled = -(-room // _TILE) * _TILE
+        fresh = _Block(rows.new_empty((lanes, max(min(tiled, context), count), width)), count)
+        fresh.rows[:, :count] = rows
+        if len(blocks) == 1 and self._start == self._stop:  # nothing is left of the only block
+            return Memory((fresh,), 0, count)
+        return Memory((*blocks, fresh), self._start, count)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Memory":
-        """Apply a function to the rows [B, n, D] of each block (move, cast, select lanes)."""
+        """Apply a function to the rows [B, n, D] of each block (to move, cast or select lanes)."""
         pieces = [function(piece).detach() for piece in self.segments]
         blocks = tuple(_Block(piece, piece.size(1)) for piece in pieces)
         return Memory(blocks, 0, blocks[-1].filled)
 
     def to_dict(self) -> Dict:
-        """The rows, and where they lie in their blocks: on CPU the last bit of a product can depend on that."""
+        """The rows, and where they lie in their blocks: the last bit of a product on CPU can depend on that."""
         spans = list(self._spans())
         return {
             "segments": [

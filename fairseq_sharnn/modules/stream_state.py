@@ -1,4 +1,4 @@
-"""What is carried from one chunk of a stream to the next: the LSTM state and the attention memory, per layer."""
+"""The state that crosses a chunk boundary: per layer the LSTM's state and the attention memory."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -11,20 +11,21 @@ from fairseq_sharnn.modules.memory import Memory
 
 @dataclass(frozen=True)
 class LayerState:
-    """State of one layer: LSTM `hidden` and `cell` [B, D], and its `memory` where it attends."""
+    """State of one layer: LSTM `hidden` and `cell` [B, D], and its `memory` if it attends."""
 
     hidden: Tensor
     cell: Tensor
     memory: Optional[Memory] = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "LayerState":
+        """Apply a function that keeps the lane dimension first to every tensor."""
         memory = None if self.memory is None else self.memory.map(function)
         return replace(self, hidden=function(self.hidden), cell=function(self.cell), memory=memory)
 
 
 @dataclass(frozen=True)
 class StreamState:
-    """State of B parallel streams (lanes) after a chunk, detached from the graph. Empty streams are `None`."""
+    """State of B parallel streams (lanes) after a chunk, detached from the graph. `None` stands for streams that start."""
 
     layers: Tuple[LayerState, ...]
 
@@ -45,7 +46,7 @@ class StreamState:
         return self.map(lambda tensor: tensor.to(*args, **kwargs))
 
     def to_dict(self) -> Dict:
-        """Plain tensors on CPU, in the type they were computed in, for a checkpoint."""
+        """Plain tensors on CPU for a checkpoint, in the type they were computed in."""
         return {
             "layers": [
                 {
@@ -73,7 +74,7 @@ class StreamState:
 
 
 def join_saved(parts: List[Any]) -> Any:
-    """Put saved states (`to_dict`) of several workers' lanes together, in the workers' order."""
+    """Join saved states (`to_dict`) of several workers' lanes, in the workers' order."""
     first = parts[0]
     if torch.is_tensor(first):
         return torch.cat(parts)

@@ -1,8 +1,8 @@
-"""CPU kernels in C++ for what torch spreads over many passes: LSTM, attention over memory, Boom, dropout.
+"""The CPU kernels in C++ (csrc/): loads them, and says which tensors they can take.
 
-`pip install -e .` compiles csrc/ where there is a C++ compiler. Where it was not compiled, for other types than float32
-and on other devices, the modules take their path in plain torch, which is also the kernels' oracle in the tests. To
-do without: FAIRSEQ_SHARNN_KERNELS=0. What they are and when they are used: docs/speed.md.
+`pip install -e .` compiles csrc/ where there is a C++ compiler. Without them, for types other than float32 and on other
+devices, each operation takes its plain torch function, which is also the kernels' oracle in the tests.
+FAIRSEQ_SHARNN_KERNELS=0 turns the kernels off. docs/speed.md says what they do and when they are used.
 """
 
 import logging
@@ -17,17 +17,15 @@ from torch import Tensor
 
 from fairseq_sharnn.ops.naming import library_name
 
-# Up to here a step is bound by reading the weights, and the kernels for single steps read them once.
-FEW_LANES = 4
-
-# Attention draws its values' masks from its seed with this key, the weights' from the seed itself (csrc/attention.cpp).
+# Attention draws the masks of its weights from its seed, and those of its values from the seed XOR this key
+# (csrc/attention.cpp).
 VALUE_KEY = 0x5DEECE66D
 
 logger = logging.getLogger(__name__)
 
 
 def _load(folder: Path) -> Optional[Any]:
-    """The operators of the library in `folder`, or None where it was not compiled or cannot run here."""
+    """The operators of the library in `folder`, or None if it was not compiled or cannot run here."""
     if os.environ.get("FAIRSEQ_SHARNN_KERNELS") == "0":
         return None
     capability = torch.backends.cpu.get_cpu_capability()
@@ -57,7 +55,7 @@ ops = _load(Path(__file__).parent)
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether the kernels can work on these tensors: compiled, float32, on CPU, and outside autocast."""
+    """Whether the kernels can take these tensors: compiled, float32, on CPU, outside autocast."""
     return (
         ops is not None
         and all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in tensors)
@@ -66,5 +64,5 @@ def usable(*tensors: Tensor) -> bool:
 
 
 def draw_seed() -> int:
-    """A seed of dropout masks from torch's default generator, which fairseq seeds for each update."""
+    """A seed for dropout masks, from torch's default generator, which fairseq seeds at each update."""
     return int(torch.empty((), dtype=torch.int64).random_())

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.ops import kernels
+from fairseq_sharnn.ops.attend import attend
 from fairseq_sharnn.optim.lamb import LambMinTrust
 from fairseq_sharnn.optim.lamb_min_trust import FairseqLambMinTrust
 from tests.conftest import MICRO, RECIPE, USER_DIR, fairseq, train, write_corpus
@@ -95,13 +96,11 @@ def test_half_precision_network_is_near_the_exact_one(dtype):
 @pytest.mark.parametrize("dtype, allowed", [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
 def test_softmax_over_a_long_memory_is_summed_in_float32(dtype, allowed):
     """5,000 nearly equal weights: summed in float16, their sum would stop growing at 2,048."""
-    from fairseq_sharnn.modules.attention import attend_memory
-
     torch.manual_seed(0)
     query, rows = 0.1 * torch.randn(1, 2, 8), torch.randn(1, 5000, 8) + 1
     segments = rows.to(dtype).split([1024, 1024, 2952], dim=1)
-    half = attend_memory(query.to(dtype), rows[:, -2:].to(dtype), segments, 1, 0.0).double()
-    exact = attend_memory(query.to(dtype).double(), rows[:, -2:].double(), [s.double() for s in segments], 1, 0.0)
+    half = attend(query.to(dtype), rows[:, -2:].to(dtype), segments, 1, 0.0).double()
+    exact = attend(query.to(dtype).double(), rows[:, -2:].double(), [s.double() for s in segments], 1, 0.0)
     assert (half - exact).abs().max() / exact.abs().max() < 4 * allowed
 
 

@@ -83,7 +83,7 @@ def test_worker_reports_its_own_memory_and_its_failure():
     with Worker("fairseq_sharnn", SMALL, "training", 1) as worker:
         done = worker.work()
     assert done["bytes"] == SMALL.tokens and worker.ready["start_bytes"] <= done["peak_bytes"] < big.numel() * 4
-    with pytest.raises(WorkerFailed, match="negative dimension"):
+    with pytest.raises(WorkerFailed, match="`width` must be at least 1, but it is -1"):
         Worker("fairseq_sharnn", replace(SMALL, width=-1), "training", 1)
 
 

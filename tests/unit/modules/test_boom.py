@@ -1,14 +1,15 @@
 import pytest
 import torch
 
-from fairseq_sharnn.modules import boom as boom_module
 from fairseq_sharnn.modules.boom import Boom
+from fairseq_sharnn.modules.sizes import SHARNNSizes
+from fairseq_sharnn.ops import boom as boom_module
 
 
 @pytest.mark.parametrize("boom_width", [6, 12, 17])
 def test_follows_the_formula_and_its_gradient(boom_width):
     torch.manual_seed(0)
-    boom = Boom(6, boom_width).double()
+    boom = Boom(SHARNNSizes(1, 6, boom_width)).double()
     f = torch.randn(4, 3, 6, dtype=torch.float64, requires_grad=True)
     a = f @ boom.expand.weight.t() + boom.expand.bias
     z = a * torch.sigmoid(1.702 * a)
@@ -23,7 +24,7 @@ def test_follows_the_formula_and_its_gradient(boom_width):
 
 def test_dropout_falls_on_the_activations(monkeypatch):
     torch.manual_seed(0)
-    boom = Boom(4, 8, dropout=0.5).double()
+    boom = Boom(SHARNNSizes(1, 4, 8), rate=0.5).double()
     mask = torch.rand(5, 8) < 0.5
     monkeypatch.setattr(boom_module, "keep_mask", lambda shape, rate, device: mask)
     f = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
@@ -35,8 +36,3 @@ def test_dropout_falls_on_the_activations(monkeypatch):
     torch.testing.assert_close(ours, torch.autograd.grad(expected.pow(2).sum(), (f, boom.expand.weight)))
     boom.eval()
     torch.testing.assert_close(boom(f), (a * torch.sigmoid(1.702 * a)).unflatten(-1, (2, 4)).sum(-2))
-
-
-def test_narrower_than_the_model_is_refused():
-    with pytest.raises(ValueError, match="at least the model width 8, but it is 7"):
-        Boom(8, 7)

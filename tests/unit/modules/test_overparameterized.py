@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fairseq_sharnn.modules.overparameterized import OverparameterizedVector, PlainVector
+from fairseq_sharnn.modules.overparameterized import OverparameterizedVector
 
 
 @pytest.fixture
@@ -49,16 +49,3 @@ def test_a_cast_recomputes_the_stored_vector(vector):
     vector.eval()
     vector.collapse()
     assert vector.float()().dtype == torch.float32
-
-
-def test_a_plain_vector_starts_as_the_over_parameterised_one_and_is_one_vector():
-    torch.manual_seed(3)
-    rich = OverparameterizedVector(64)
-    torch.manual_seed(3)
-    plain = PlainVector(64)
-    plain.collapse()
-    assert [name for name, _ in plain.named_parameters()] == ["gate"]
-    torch.testing.assert_close(plain(), rich(), rtol=0, atol=0)
-    assert plain().std() > 0.01
-    plain().sum().backward()
-    assert torch.equal(plain.gate.grad, torch.ones(64))  # no sigmoid in the way

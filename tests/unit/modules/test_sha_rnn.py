@@ -5,14 +5,15 @@ import torch
 
 from fairseq_sharnn.modules.block import Block
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
+from fairseq_sharnn.ops import dropout as dropout_module
 from fairseq_sharnn.reference import PlainSHARNN
 
 NO_DROPOUT = SHARNNDropout(0, 0, 0, 0, 0, 0)
 
 
-def randomised(sizes: SHARNNSizes, rates: SHARNNDropout = NO_DROPOUT) -> SHARNN:
+def randomised(sizes: SHARNNSizes, rates: SHARNNDropout = NO_DROPOUT, **settings) -> SHARNN:
     torch.manual_seed(1)
-    model = SHARNN(sizes, rates).double()
+    model = SHARNN(sizes, rates, **settings).double()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return model
@@ -118,7 +119,7 @@ def test_initial_values():
 
 
 @pytest.mark.parametrize("site", ["input", "hidden", "attention", "boom", "output", "dropconnect"])
-def test_each_dropout_site_acts_alone_and_only_in_training(site):
+def test_each_dropout_site_acts_by_itself_and_only_in_training(site):
     rates = dict.fromkeys(("input", "hidden", "attention", "boom", "output", "dropconnect"), 0.0)
     model = randomised(SHARNNSizes(20, 8, 16, 2, (0,), 1, 50), SHARNNDropout(**{**rates, site: 0.5}))
     tokens = torch.randint(0, 20, (6, 2))
@@ -128,12 +129,10 @@ def test_each_dropout_site_acts_alone_and_only_in_training(site):
 
 
 def test_dropconnect_masks_the_recurrent_weights(monkeypatch):
-    from fairseq_sharnn.modules import block as block_module
-
     torch.manual_seed(0)
-    block = Block(4, 8, 0, 10, dropconnect=0.5).double()
+    block = Block(SHARNNSizes(1, 4, 8), SHARNNDropout(0, 0, 0, 0, 0, 0.5), attends=False).double()
     mask = torch.rand(16, 4) < 0.5
-    monkeypatch.setattr(block_module, "keep_mask", lambda shape, rate, device: mask)
+    monkeypatch.setattr(dropout_module, "keep_mask", lambda shape, rate, device: mask)
     x = torch.randn(5, 2, 4, dtype=torch.float64)
     masked, _ = block(x, None)
     with torch.no_grad():
@@ -196,9 +195,7 @@ def test_checkpointed_activations_give_the_same_gradients_with_less_kept():
     tokens = torch.randint(0, 20, (2, 40, 3))
     results, kept = [], []
     for checkpointed in (False, True):
-        model = randomised(sizes, rates)
-        for block in model.blocks:
-            block.checkpoint_activations = checkpointed
+        model = randomised(sizes, rates, checkpoint_activations=checkpointed)
         _, state = model(tokens[0])
         torch.manual_seed(5)
         bytes_kept = 0
