@@ -1,9 +1,10 @@
 """The error that a user can act on, and the one door through which it leaves a program: one line, exit code 1."""
 
 import importlib.util
+import re
 import sys
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Iterator, Mapping
 
 
 class UsageError(ValueError):
@@ -46,3 +47,17 @@ def exit_with_one_line() -> Iterator[None]:
             f"error: {sys.executable} has no {missing}: use the Python that fairseq_sharnn was installed with "
             "(scripts/setup.sh makes one: source .venv/bin/activate)"
         ) from None
+
+
+@contextmanager
+def named_as_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Turn a ValueError that names arguments in backquotes into a UsageError that names the user's options.
+
+    options: for each argument its option, without the dashes. "`boom_width` 3 is ..." becomes "--boom-dim 3 is ...".
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(re.sub(r"`(\w+)`", lambda name: f"--{options[name[1]]}", str(error))) from None

@@ -54,7 +54,7 @@ class SHARNNHubInterface(GeneratorHubInterface):
         for part in tokens.split(block):
             features, state = network(part, state)
         for _ in range(length):
-            logits = self._logits(decoder, features[-1, 0])[choice]
+            logits = decoder.logits(features[-1, 0]).float()[choice]
             token = choice.take(_draw(logits, temperature, top_k, top_p, generator))  # an index would wait for a GPU
             drawn.append(token)
             features, state = network(token.view(1, 1), state)
@@ -68,13 +68,6 @@ class SHARNNHubInterface(GeneratorHubInterface):
     def decode(self, tokens: torch.LongTensor) -> str:
         """Text of ids."""
         return self.task.show_ids(tokens)
-
-    @staticmethod
-    def _logits(decoder, features: Tensor) -> Tensor:
-        """Logits, or log probabilities, [V] after features [D]."""
-        if decoder.adaptive_softmax is None:
-            return decoder.network.logits(features).float()
-        return decoder.adaptive_softmax.get_log_prob(features.view(1, 1, -1), None)[0, 0].float()
 
     def _continuation(self, read: List[int], drawn: List[int]) -> bytes:
         """Text of what was drawn, as it reads behind the prompt (whether a space comes between depends on both)."""

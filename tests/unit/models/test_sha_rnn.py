@@ -15,8 +15,7 @@ from fairseq_sharnn.models.sha_rnn import (
     rates_of,
     sizes_of,
 )
-from fairseq_sharnn.modules.feed_forward import FeedForward
-from fairseq_sharnn.modules.overparameterized import PlainVector
+from fairseq_sharnn.modules.ablations import FeedForward, PlainVector
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
 from tests.conftest import USER_DIR
 
@@ -153,6 +152,7 @@ def test_what_the_ablations_replace():
         ({"boom_dim": 512}, "--boom-dim 512 is below --decoder-embed-dim 1024"),
         ({"attention_heads": 3}, "--attention-heads 3 does not divide --decoder-embed-dim 1024"),
         ({"attention_layers": "7"}, "--attention-layers: layer 7 does not exist"),
+        ({"attention_layers": "-1"}, "--attention-layers: layer -1 does not exist"),
         ({"attention_layers": "some"}, "--attention-layers: 'some' is not a choice"),
         ({"context_length": 0}, "--context-length must be at least 1"),
         ({"decoder_layers": 0}, "--decoder-layers must be at least 1"),
