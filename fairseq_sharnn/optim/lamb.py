@@ -1,7 +1,7 @@
-"""Minimum-trust LAMB in torch alone (spec, "Minimum-trust LAMB")."""
+"""Minimum-trust LAMB in torch only (paper, section 4.4; spec, "Minimum-trust LAMB")."""
 
 from collections import defaultdict
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -15,37 +15,37 @@ class LambMinTrust(torch.optim.Optimizer):
     m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²  (no bias correction)
     u = m / (√v + ε) + λ w;  trust = max(min(‖w‖, 10) / ‖u‖, min_trust), 1 where a norm is 0;  w ← w − lr · trust · u
 
-    Norms are over one parameter tensor at a time: never hand it a flattened buffer. A tensor without a gradient is
-    skipped. Half-precision parameters are updated in float32 arithmetic with float32 moments. Nothing on the way
+    Norms are over one parameter tensor at a time, so parameters must not be flattened into one buffer. A tensor without
+    a gradient is skipped. Half-precision parameters are updated in float32 arithmetic with float32 moments. A step never
     waits for the device.
 
     Args:
         min_trust: the floor, in [0, 1); 0 is plain LAMB.
         keep_trust: keep the last trust ratio of each parameter in `trust_ratios`, as 0-d tensors, for plots and tests.
 
-    Raises ValueError for a value out of range, naming it.
+    Raises ValueError for a value out of range, with the argument's name in backquotes.
     """
 
-    # fairseq's memory-efficient fp16 would put the checkpoint's own tensors, on CPU, in place of what was loaded
+    # without it fairseq's memory-efficient fp16 replaces the loaded state by the checkpoint's own tensors, on CPU
     disable_mem_eff_fp16_loading_hack = True
 
     def __init__(
         self,
         params,
         lr: float = 2e-3,
-        betas=(0.9, 0.999),
+        betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 1.2e-6,
         min_trust: float = 0.25,
         keep_trust: bool = False,
     ):
         if not 0.0 <= min_trust < 1.0:
-            raise ValueError(f"min-trust must be in [0, 1), but it is {min_trust}")
+            raise ValueError(f"`min_trust` must be in [0, 1), but it is {min_trust}")
         if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
-            raise ValueError(f"lamb-betas must be two numbers in [0, 1), but they are {tuple(betas)}")
-        for name, value in (("lr", lr), ("lamb-eps", eps), ("weight-decay", weight_decay)):
+            raise ValueError(f"`betas` must be two numbers in [0, 1), but they are {tuple(betas)}")
+        for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
             if value < 0.0:
-                raise ValueError(f"{name} must not be negative, but it is {value}")
+                raise ValueError(f"`{name}` must not be negative, but it is {value}")
         defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "min_trust": min_trust}
         super().__init__(params, defaults)
         self.keep_trust = keep_trust
@@ -71,7 +71,7 @@ class LambMinTrust(torch.optim.Optimizer):
         return loss
 
     def _update(self, parameters: List[Tensor], group: Dict) -> None:
-        """One update over tensors of one device and type, as operations over lists."""
+        """Update tensors of one device and type, by operations over lists."""
         beta1, beta2 = group["betas"]
         moments, squares = [], []
         for parameter in parameters:
@@ -107,14 +107,14 @@ class LambMinTrust(torch.optim.Optimizer):
 
     @staticmethod
     def _trust(weight_norms: List[Tensor], update_norms: List[Tensor], min_trust: float) -> Tensor:
-        """Trust ratios [number of tensors]."""
+        """Trust ratios [number of tensors] from the norms of weights and updates."""
         weight_norm, update_norm = torch.stack(list(weight_norms)), torch.stack(list(update_norms))
         trust = weight_norm.clamp(max=_LARGEST_WEIGHT_NORM) / update_norm
         trust = torch.where((weight_norm == 0) | (update_norm == 0), torch.ones_like(trust), trust)
         return trust.clamp_(min=min_trust)
 
     def load_state_dict(self, state_dict: Dict) -> None:
-        """Load a state; torch would cast the float32 moments of half-precision parameters to half, this does not."""
+        """Load a state. Moments stay float32: torch would cast those of half-precision parameters to half."""
         super().load_state_dict(state_dict)
         saved_order = [index for group in state_dict["param_groups"] for index in group["params"]]
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]

@@ -9,25 +9,36 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
 
-from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.errors import UsageError, named_as_options
 from fairseq_sharnn.optim.lamb import LambMinTrust
 from fairseq_sharnn.optim.trust_log import TrustLog
+
+# LambMinTrust's own names of what the options set.
+_OPTIONS = {
+    "lr": "lr",
+    "betas": "lamb-betas",
+    "eps": "lamb-eps",
+    "weight_decay": "weight-decay",
+    "min_trust": "min-trust",
+}
 
 
 @dataclass
 class LambMinTrustConfig(FairseqDataclass):
     lamb_betas: Any = field(
-        default="(0.9, 0.999)", metadata={"help": "decay of LAMB's first and second moment, as '(b1, b2)'"}
+        default="(0.9, 0.999)", metadata={"help": "decay rates of LAMB's first and second moment, as '(b1, b2)'"}
     )
-    lamb_eps: float = field(default=1e-6, metadata={"help": "LAMB's epsilon, added to the root of the second moment"})
+    lamb_eps: float = field(
+        default=1e-6, metadata={"help": "LAMB's epsilon, which is added to the root of the second moment"}
+    )
     min_trust: float = field(
-        default=0.25, metadata={"help": "floor under LAMB's trust ratio, in [0, 1); 0 is plain LAMB"}
+        default=0.25, metadata={"help": "floor under LAMB's trust ratio, in [0, 1); 0 means plain LAMB"}
     )
-    weight_decay: float = field(default=1.2e-6, metadata={"help": "weight decay, on every parameter"})
+    weight_decay: float = field(default=1.2e-6, metadata={"help": "weight decay, on all parameters"})
     trust_log: Optional[str] = field(
-        default=None, metadata={"help": "file to which the trust ratio of each tensor is written, as lines of JSON"}
+        default=None, metadata={"help": "write the trust ratio of each tensor to this file, as lines of JSON"}
     )
-    trust_log_interval: int = field(default=10, metadata={"help": "updates between two lines of --trust-log"})
+    trust_log_interval: int = field(default=10, metadata={"help": "number of updates between two lines of --trust-log"})
     lr: List[float] = II("optimization.lr")
 
 
@@ -46,25 +57,23 @@ class FairseqLambMinTrust(FairseqOptimizer):
     """LambMinTrust under fairseq's trainer. Its norms are per tensor, so parameters must not be flattened."""
 
     never_flat = True
-    # Set (compat/training.py) where fairseq hands over float32 copies of half-precision parameters, which it never saves.
+    # compat/training.py sets this if the parameters are float32 copies of half-precision ones: fairseq never saves them.
     parameters_are_masters = False
-    # torch's GradScaler leaves the gradients of such an optimizer alone: see `step`.
+    # With this torch's GradScaler does not unscale the gradients: see `step`.
     _step_supports_amp_scaling = True
 
     def __init__(self, cfg: LambMinTrustConfig, params):
         super().__init__(cfg)
-        options = self.optimizer_config
-        try:
-            self._optimizer = LambMinTrust(params, **options)
-        except ValueError as error:
-            raise UsageError(f"--{error}") from None
-        # configurations of checkpoints from before the option lack it
+        with named_as_options(_OPTIONS):
+            self._optimizer = LambMinTrust(params, **self.optimizer_config)
+        # checkpoints from before this option have no such field
         path = getattr(cfg, "trust_log", None)
         self._trust_log = None if path is None else TrustLog(path, cfg.trust_log_interval)
         self._watched: List[Tuple[str, torch.Tensor]] = []
+        self._updates: Callable[[], int] = lambda: 0
 
     def watch_trust(self, names: Iterable[str], updates: Callable[[], int]) -> None:
-        """Told by the trainer (compat/training.py) what --trust-log needs: names of parameters, the number of updates."""
+        """Take what --trust-log needs: the parameters' names and the number of updates (compat/training.py calls it)."""
         if self._trust_log is not None:
             self._watched, self._updates = list(zip(names, self.params)), updates
 
@@ -91,13 +100,13 @@ class FairseqLambMinTrust(FairseqOptimizer):
     def step(self, closure=None, scale=1.0, groups=None):
         """Update the parameters, unless the loss scaler of --amp found an overflow.
 
-        fairseq's AMP optimizer unscales the gradients when it clips them, and then has the scaler unscale them once more
-        in front of the step, under another object's name. LAMB's ε notices; so the second time is declined here.
+        fairseq's AMP optimizer unscales the gradients when it clips them. Before the step it has the scaler unscale them
+        again, for another object. That would change LAMB's result because of its ε, so the second time is declined here.
         """
         found_inf = getattr(self, "found_inf", None)
         if found_inf is None or found_inf.item() == 0:
             update = self._updates() + 1 if self._watched else 0
-            self._optimizer.keep_trust = bool(self._watched) and self._trust_log.wants(update)
+            self._optimizer.keep_trust = bool(self._watched) and self._trust_log.is_due(update)
             super().step(closure, scale, groups)
             if self._optimizer.keep_trust:
                 ratios = self._optimizer.trust_ratios
@@ -105,14 +114,14 @@ class FairseqLambMinTrust(FairseqOptimizer):
                 self._trust_log.write(update, trust)
 
     def state_dict(self):
-        """The optimizer's state, and the float32 master weights where fairseq trains in half precision."""
+        """The optimizer's state, with the float32 master weights if fairseq trains in half precision."""
         state = super().state_dict()
         if self.parameters_are_masters:
             state["masters"] = [parameter.detach() for parameter in self.params]
         return state
 
     def load_state_dict(self, state_dict, optimizer_overrides=None):
-        """Load a state; master weights in it replace the ones that were rounded to half precision."""
+        """Load a state. Master weights in it replace those that were rounded to half precision."""
         masters = state_dict.get("masters")
         rest = {name: value for name, value in state_dict.items() if name != "masters"}
         super().load_state_dict(rest, optimizer_overrides)

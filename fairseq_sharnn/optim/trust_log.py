@@ -1,4 +1,4 @@
-"""Trust ratios of every tensor over training, as lines of JSON (paper, section 4.4: why they need a floor)."""
+"""Trust ratios of every tensor over training, as lines of JSON (paper, section 4.4, on why they need a floor)."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from fairseq_sharnn.files import write_whole
 class TrustLog:
     """A file of lines `{"update": n, "trust": {name: ratio, ...}}`, one every `interval` updates, in order.
 
-    A run that goes on from a checkpoint writes updates again that a killed one had written behind it: their lines are
-    replaced, so that each update stands once.
+    A run that resumes from a checkpoint makes some updates again that the killed run had already written. Their lines
+    are replaced, so that each update has one line.
     """
 
     def __init__(self, path: str, interval: int):
@@ -22,7 +22,8 @@ class TrustLog:
         self.interval = interval
         self._continued = False
 
-    def wants(self, update: int) -> bool:
+    def is_due(self, update: int) -> bool:
+        """Whether this update has a line."""
         return update % self.interval == 0
 
     def write(self, update: int, trust: Dict[str, float]) -> None:
@@ -37,7 +38,7 @@ class TrustLog:
             raise UsageError(f"cannot write --trust-log {self.path}: {error.strerror}") from None
 
     def _keep_before(self, update: int) -> None:
-        """At the first line of this process: leave only whole lines of earlier updates."""
+        """Before the first line of this process: keep only whole lines of earlier updates."""
         self._continued = True
         if self.path.exists():
             kept = [json.dumps(line) + "\n" for line in read_trust_log(self.path) if line["update"] < update]
@@ -45,7 +46,7 @@ class TrustLog:
 
 
 def read_trust_log(path: Path) -> List[Dict]:
-    """The lines of a trust log; one that a kill cut short is left out."""
+    """The lines of a trust log. A line that a kill cut short is left out."""
     lines = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         try:

@@ -128,14 +128,14 @@ def test_closure_is_run_with_gradients():
 @pytest.mark.parametrize(
     "option, message",
     [
-        ({"min_trust": 1.0}, r"min-trust must be in \[0, 1\), but it is 1.0"),
-        ({"min_trust": -0.1}, "min-trust"),
-        ({"min_trust": float("nan")}, "min-trust"),
-        ({"betas": (0.9, 1.0)}, "lamb-betas"),
-        ({"betas": (0.9,)}, "lamb-betas"),
-        ({"lr": -1.0}, "lr must not be negative"),
-        ({"eps": -1e-6}, "lamb-eps"),
-        ({"weight_decay": -1.0}, "weight-decay"),
+        ({"min_trust": 1.0}, r"`min_trust` must be in \[0, 1\), but it is 1.0"),
+        ({"min_trust": -0.1}, "`min_trust`"),
+        ({"min_trust": float("nan")}, "`min_trust`"),
+        ({"betas": (0.9, 1.0)}, "`betas`"),
+        ({"betas": (0.9,)}, "`betas`"),
+        ({"lr": -1.0}, "`lr` must not be negative"),
+        ({"eps": -1e-6}, "`eps`"),
+        ({"weight_decay": -1.0}, "`weight_decay`"),
     ],
 )
 def test_values_out_of_range_are_named(option, message):
