@@ -1,91 +1,85 @@
-"""Packaging. Python 3.11 and 3.12 take fairseq-fixed (fairseq with the fixes they need), 3.8 to 3.10 the official one.
+"""The CPU kernels, compiled for torch; everything else about the package stands in pyproject.toml.
 
-Building fairseq-fixed from source needs torch and numpy first: see scripts/setup.sh. The CPU
-kernels (fairseq_sharnn/ops) are compiled where torch and a C++ compiler are at hand, and left out elsewhere.
+The kernels need the torch that they will run with, so they are compiled without build isolation:
+`pip install --no-build-isolation -e .` or `python -m build --no-isolation`. Where torch or a C++ compiler is missing,
+the package installs without them and computes in plain torch.
 """
 
 import importlib.util
 import platform
 import runpy
-from glob import glob
+import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
 
-# A library for each; torch's own names for what a CPU can do. Not -march=native: what is built on one machine of a
-# cluster runs on the others.
+OPS = Path("fairseq_sharnn/ops")
+SOURCES = sorted(OPS.glob("csrc/*.cpp"))
+HEADERS = sorted(OPS.glob("csrc/*.h"))
+OPTIONS = ["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
+
+# One library for each variant. The keys are torch's names for what a CPU can do. -march=native would bind a library to
+# the machine that built it; these run on every machine of a cluster.
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 X86 = {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx2", "-mfma", *AVX512]}
 
 
 def compiled_kernels():
-    """Arguments of `setup` that build the CPU kernels: none without torch, and no failure without a compiler."""
+    """Arguments of `setup` that build the CPU kernels: empty without torch."""
     if importlib.util.find_spec("torch") is None:
+        print("torch is not installed where this package is built: its CPU kernels are left out", file=sys.stderr)
         return {}
     import torch
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 
-    x86 = platform.machine() in ("x86_64", "AMD64")
-    naming = runpy.run_path("fairseq_sharnn/ops/naming.py")
-    kernels = []
-    for variant, options in (X86 if x86 else {"": []}).items():
-        name = naming["library_name"](torch.__version__, Path("fairseq_sharnn/ops/csrc"), variant)
-        kernels.append(
-            CppExtension(
-                f"fairseq_sharnn.ops.{name}",
-                sorted(glob("fairseq_sharnn/ops/csrc/*.cpp")),
-                depends=sorted(glob("fairseq_sharnn/ops/csrc/*.h")),
-                extra_compile_args=["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", *options],
-                extra_link_args=["-fopenmp"],
-                optional=True,
-            )
+    library_name = runpy.run_path(str(OPS / "naming.py"))["library_name"]
+    variants = X86 if platform.machine() in ("x86_64", "AMD64") else {"": []}
+    kernels = [
+        CppExtension(
+            f"fairseq_sharnn.ops.{library_name(torch.__version__, OPS / 'csrc', variant)}",
+            [str(path) for path in SOURCES],
+            depends=[str(path) for path in HEADERS],
+            extra_compile_args=[*OPTIONS, *options],
+            extra_link_args=["-fopenmp"],
+            optional=True,
         )
+        for variant, options in variants.items()
+    ]
 
     class Build(BuildExtension):
+        """All variants at once. A variant that fails to compile is left out, and so is everything without a compiler."""
+
         def build_extensions(self):
-            self.parallel = None  # the libraries' objects have the same names
+            self.parallel = len(self.extensions)
+            self.failed = set()
             try:
                 super().build_extensions()
-            except Exception as error:  # torch's own errors are none that setuptools lets an optional extension have
-                print(f"CPU kernels are left out, everything works without them: {error}")
-                self.extensions = []
+            except Exception as error:  # setuptools forgives optional extensions its own errors only, not torch's
+                self.leave_out("CPU kernels", error)
+                self.failed.update(extension.name for extension in self.extensions)
+            self.extensions = [extension for extension in self.extensions if extension.name not in self.failed]
 
         def build_extension(self, extension):
             try:
+                extension.sources = [self.one_source(extension)]
                 super().build_extension(extension)
             except Exception as error:  # an old compiler may not know one kind of CPU
-                print(f"{extension.name} is left out, everything works without it: {error}")
-                self.extensions = [other for other in self.extensions if other is not extension]
+                self.leave_out(extension.name, error)
+                self.failed.add(extension.name)
+
+        def one_source(self, extension):
+            """A file that includes all sources, for torch's headers take most of the time: once instead of six times."""
+            path = Path(self.build_temp, f"{extension.name.rpartition('.')[2]}.cpp")
+            lines = [f'#include "{source.resolve().as_posix()}"\n' for source in SOURCES]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(lines), encoding="utf-8")
+            return str(path.resolve())
+
+        @staticmethod
+        def leave_out(what, error):
+            print(f"{what}: left out, everything works without: {error}", file=sys.stderr)
 
     return {"ext_modules": kernels, "cmdclass": {"build_ext": Build.with_options(use_ninja=False)}}
 
 
-setup(
-    name="fairseq-sharnn",
-    version="0.1.0",
-    description='"Single Headed Attention RNN" (arXiv 1911.11423) as a fairseq plugin',
-    long_description=open("README.md", encoding="utf-8").read(),
-    long_description_content_type="text/markdown",
-    license="MIT",
-    packages=find_packages(include=["fairseq_sharnn", "fairseq_sharnn.*"]),
-    package_data={"fairseq_sharnn.ops": ["csrc/*"]},
-    python_requires=">=3.8,<3.13",
-    install_requires=[
-        "torch>=2.4,<2.6; python_version < '3.11'",
-        "torch>=2.6; python_version >= '3.11'",
-        "fairseq==0.12.2; python_version < '3.11'",
-        "fairseq-fixed==0.12.3.1; python_version >= '3.11'",
-        "numpy<1.24; python_version < '3.11'",
-        "hydra-core<1.1; python_version < '3.11'",
-        "omegaconf<2.1; python_version < '3.11'",
-        "numpy",
-        "tqdm",
-        "sentencepiece>=0.1.99,<0.3",
-        "sacremoses>=0.1,<0.2",
-    ],
-    extras_require={
-        "plots": ["matplotlib>=3.7,<4"],
-        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "matplotlib>=3.7,<4"],
-    },
-    **compiled_kernels(),
-)
+setup(**compiled_kernels())
