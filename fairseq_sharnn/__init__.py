@@ -8,7 +8,9 @@ from typing import Any
 
 from fairseq_sharnn.registration import register_when_needed
 
-__all__ = ["load"]
+__all__ = ["__version__", "load"]
+
+__version__ = "0.1.0"
 
 register_when_needed()
 
