@@ -3,9 +3,9 @@
 
     scripts/check_golden.py tests/golden/*.npz
 
-Prints a line for each file and precision with the largest relative error (relative to the largest magnitude of
-the tensor) by kind, and exits 1 when one is past the tolerance: 1e-9 in float64, 1e-4 in float32. Any sizes, layers,
-heads and chunk lengths; the format is in tests/golden/README.md.
+Prints a line for each file and precision, with the largest relative error by kind (relative to the largest magnitude of
+the tensor). Exits 1 if one is past the tolerance: 1e-9 in float64, 1e-4 in float32. The files may have any sizes, layers,
+heads and chunk lengths. tests/golden/README.md describes the format.
 """
 
 import argparse
@@ -29,6 +29,7 @@ with exit_with_one_line():
     from fairseq_sharnn.optim.lamb import LambMinTrust
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+# What reading a file of another format may raise.
 NOT_GOLDEN = (OSError, ValueError, KeyError, EOFError, AttributeError, RuntimeError, TypeError, zipfile.BadZipFile)
 NO_DROPOUT = SHARNNDropout(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
@@ -171,16 +172,7 @@ def main() -> int:
                 check = check_optimizer if "cases" in meta else check_model
                 for dtype in (torch.float64, torch.float32):
                     good &= check(npz, meta, dtype, args.device).report(path, dtype)
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            EOFError,
-            AttributeError,
-            RuntimeError,
-            TypeError,
-            zipfile.BadZipFile,
-        ) as error:
+        except NOT_GOLDEN as error:
             print(f"FAIL {path}: {str(error) or type(error).__name__}")
             good = False
     return 0 if good else 1
