@@ -1,7 +1,7 @@
 """SHA-RNN for fairseq: `--user-dir fairseq_sharnn` registers the model, the optimizer and the tasks.
 
-Without fairseq, `load` opens a trained model in torch only; `fairseq_sharnn.modules` and `fairseq_sharnn.optim.lamb`
-need torch only, too. Importing the package imports neither torch nor fairseq.
+Without fairseq, `load` opens a trained model in torch only. `modules`, `ops`, `optim.lamb` and `reference` need torch
+only, too, and importing them never patches fairseq. Importing the package imports neither torch nor fairseq.
 """
 
 from typing import Any
