@@ -1,8 +1,9 @@
 """Registration with fairseq, when it is first needed: importing `fairseq_sharnn` stays cheap.
 
-fairseq takes seconds to import and may be broken or absent. So the package registers its model, optimizer and tasks
-at one of three moments: at its own import if fairseq is imported already (`--user-dir`), when fairseq is imported
-later, or before one of its own modules that need fairseq.
+fairseq takes seconds to import and may be broken or absent. So the package registers its model, optimizer and tasks,
+and patches fairseq, at one of three moments: at its own import if fairseq is imported already (`--user-dir`), before
+one of its own modules that need fairseq, or before fairseq's command lines (`fairseq_cli`). A program that uses only
+`modules`, `ops`, `reference` or `optim.lamb` can import fairseq next to them: it stays as it is.
 """
 
 import importlib
@@ -48,8 +49,8 @@ TORCH_ONLY = (
 
 
 def needs_fairseq(name: str) -> bool:
-    """Whether a module of the given full name is fairseq, or one of ours that imports fairseq."""
-    if name == "fairseq":
+    """Whether a module of the given full name is fairseq's command lines, or one of ours that imports fairseq."""
+    if name == "fairseq_cli":
         return True
     if not name.startswith(f"{PACKAGE}."):
         return False
@@ -69,8 +70,8 @@ def register() -> None:
 
 
 def register_when_needed() -> None:
-    """Register now if fairseq is imported, else when it is; never where fairseq is not installed."""
-    if "fairseq" in sys.modules:
+    """Register now if fairseq is imported, else before the first module that needs it; never without fairseq."""
+    if sys.modules.get("fairseq") is not None:
         register()
     elif importlib.util.find_spec("fairseq") is not None:
         sys.meta_path.insert(0, _Registrar())

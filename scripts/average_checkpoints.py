@@ -17,11 +17,14 @@ from typing import Dict, List, Optional
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from fairseq_sharnn.errors import UsageError, exit_with_one_line
+from fairseq_sharnn.registration import register
 
 with exit_with_one_line():
     import torch
     from fairseq import checkpoint_utils
     from omegaconf import OmegaConf
+
+    register()
 
 
 def average(paths: List[Path]) -> Dict:

@@ -19,6 +19,7 @@ from experiments.harness.logs import SliceLog, read_slice
 from experiments.harness.processes import Ended, Killed, Processes, as_typed, noted_memory, reason_of_failure
 from experiments.harness.records import read_record, write_record
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.registration import register
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ class TrainingRun:
             return 0, 0.0
         from fairseq import checkpoint_utils
 
+        register()
         state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
         return state["optimizer_history"][-1]["num_updates"], float(state["extra_state"]["previous_training_time"])
 

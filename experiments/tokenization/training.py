@@ -11,6 +11,7 @@ from experiments.harness.processes import USER_DIR, Processes, fairseq, reason_o
 from experiments.tokenization.plan import Folder, Plan, Run, write_json
 from experiments.tokenization.texts import updates_of, window_of
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.registration import register
 
 processes = Processes()
 CHECKPOINT = os.path.join("checkpoints", "checkpoint_last.pt")
@@ -87,8 +88,7 @@ def train(plan: Plan, folder: Folder, run: Run, about: Dict) -> None:
 
 def parameters(checkpoint: str) -> List[int]:
     """Numbers of parameters in the embedding (tied to the output, with its bias) and elsewhere."""
-    import fairseq_sharnn  # noqa: F401
-
+    register()  # checkpoints of fairseq's LSTM hold an argparse.Namespace, which torch refuses otherwise
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["model"]
     embedding = others = 0
     for name, tensor in state.items():

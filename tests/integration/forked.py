@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 
+from fairseq_sharnn.registration import register
 from tests.conftest import RECIPE, ROOT, USER_DIR, Finished, run_command
 
 MICRO_MODEL = "--arch sha_rnn --decoder-embed-dim 32 --boom-dim 64 --decoder-layers 2 --context-length 96".split()
@@ -22,7 +23,7 @@ def run_forked(tool: str, *arguments, largest_file: int = 0) -> Finished:
     import fairseq_cli.train
     import fairseq_cli.validate
 
-    import fairseq_sharnn  # noqa: F401
+    register()
 
     modules = {
         "train": fairseq_cli.train,

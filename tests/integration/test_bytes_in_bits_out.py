@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 
+from fairseq_sharnn.registration import register
 from tests.conftest import MICRO, USER_DIR, eval_lm, fairseq, train
 from tests.integration.forked import eval_forked, run_forked, train_forked
 
@@ -260,7 +261,7 @@ def test_several_models_are_scored_together(trained, corpus):
     pair = f"{folder / 'checkpoint_best.pt'}"
     from fairseq import checkpoint_utils
 
-    import fairseq_sharnn  # noqa: F401
+    register()
 
     models, _, task = checkpoint_utils.load_model_ensemble_and_task([pair, pair], {"data": str(corpus)})
     task.cfg.tokens_per_sample = 32

@@ -12,10 +12,12 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 
-import fairseq_sharnn  # noqa: F401
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.registration import register
 from tests.conftest import ROOT, eval_lm, run_command
 from tests.integration.checkpoints import load
+
+register()
 
 
 class Bomb:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fairseq import options
 
+from fairseq_sharnn.registration import register
 from tests.conftest import ROOT, USER_DIR, run_command
 from tests.integration import documents
 from tests.integration.forked import run_script
@@ -108,6 +109,7 @@ def fairseq_knows(tool, words):
         folder, config = (words[words.index(option) + 1] for option in ("--config-dir", "--config-name"))
         assert (ROOT / folder / f"{config}.yaml").exists()
         return
+    register()
     parsers = {"fairseq-train": options.get_training_parser, "fairseq-eval-lm": options.get_eval_lm_parser}
     words = [USER_DIR if word == "fairseq_sharnn" else word for word in words]
     options.parse_args_and_arch(parsers[tool](), input_args=words)

@@ -32,13 +32,37 @@ def test_importing_the_package_imports_neither_torch_nor_fairseq():
     "first",
     [
         "import fairseq, fairseq_sharnn",
-        "import fairseq_sharnn, fairseq",
+        "import fairseq_sharnn, fairseq_cli.train",
         "from fairseq_sharnn.data.samples import make_sample",
         "import fairseq_sharnn.models as m, sys\nassert sys.modules['fairseq_sharnn.models'] is m",
     ],
 )
 def test_everything_is_registered_whichever_is_imported_first(first):
     python(first + REGISTERED + "import fairseq\nassert fairseq.__spec__.origin.endswith('__init__.py')")
+
+
+@pytest.mark.parametrize("name", ["modules.sha_rnn", "ops.attend", "optim.lamb", "reference"])
+def test_torch_only_modules_import_no_fairseq_and_patch_nothing(name):
+    """Also if fairseq is imported afterwards: its trainer is as it was, and it knows no task of ours."""
+    python(f"""
+import sys, fairseq_sharnn.{name}
+assert not {{"fairseq", "omegaconf", "hydra", "fairseq_sharnn.compat"}} & set(sys.modules)
+from fairseq.tasks import TASK_REGISTRY
+from fairseq.trainer import Trainer
+from fairseq import checkpoint_utils
+from fairseq.distributed import utils
+for function in (Trainer.train_step, checkpoint_utils.load_checkpoint_to_cpu, utils.call_main):
+    assert not hasattr(function, "_fairseq_sharnn")
+assert "byte_level_lm" not in TASK_REGISTRY
+import fairseq_sharnn.models
+assert hasattr(Trainer.train_step, "_fairseq_sharnn") and "byte_level_lm" in TASK_REGISTRY
+""")
+
+
+def test_the_version_is_that_of_the_citation():
+    code = "import fairseq_sharnn, sys; print(fairseq_sharnn.__version__); assert 'torch' not in sys.modules"
+    assert f"version: {python(code).strip()}\n" in (ROOT / "CITATION.cff").read_text()
+    assert (ROOT / "fairseq_sharnn" / "py.typed").exists()
 
 
 def test_torch_only_modules_import_without_fairseq():
@@ -51,13 +75,14 @@ def test_torch_only_modules_import_without_fairseq():
 
 
 def test_what_needs_fairseq():
-    assert needs_fairseq("fairseq") and needs_fairseq("fairseq_sharnn.tasks.streaming")
+    assert needs_fairseq("fairseq_cli") and needs_fairseq("fairseq_sharnn.tasks.streaming")
     assert needs_fairseq("fairseq_sharnn.optim.lamb_min_trust") and needs_fairseq("fairseq_sharnn.portable_other")
     for name in (
         "fairseq_sharnn",
         "fairseq_sharnn.portable.info",
         "fairseq_sharnn.optim.lamb",
         "torch",
+        "fairseq",
         "fairseq.data",
     ):
         assert not needs_fairseq(name)
