@@ -2,15 +2,17 @@
 
 | modules | what they have |
 | --- | --- |
-| `presets`, `preset_options`, `trials` | how large, how long, how often; the options that change it; what tuning tries |
-| `contestant`, `sizes`, `learning_rate` | a kind of model and how it is trained; equal sizes; the learning rate |
-| `training_run`, `training_command` | one training, in slices that resume, and its record |
+| `trials`, `presets` | what a training may spend and what tuning tries; how large, how long, how often |
+| `contestant`, `preset_options`, `device` | a model and how it is trained; options that change a preset; CPU or GPU |
+| `sizes`, `learning_rate`, `splits` | equal sizes; the learning rate of a run; the data |
+| `records` | what is measured, as typed records |
+| `training_run`, `training_command` | one training, in slices that resume |
 | `evaluation`, `windows`, `generation` | the test, the context that fits an allowed time, the speed of writing |
-| `comparison`, `stages`, `plan` | the state of a comparison; what is done, in order; how long it takes |
-| `program` | a program from its options to its report |
-| `records`, `run_result`, `summary`, `results` | the figures, as typed data |
-| `report`, `tables`, `verdict`, `report_plots` | the figures, for people: the only modules with prose |
+| `comparison`, `plan`, `stages` | the state of a comparison, how long it takes, and what is done in which order |
+| `run_result`, `summary`, `results` | the figures of a run, of a contestant, and of all |
+| `report_plots`, `tables`, `verdict`, `report` | the figures for people: the only modules here with prose |
+| `program` | a program, from its options to its report |
 
-Arrows point upwards in this table only from the modules below. `experiments.versus_transformer` and `experiments.ablations`
-add who takes part, one stage, and what their report says.
+A module imports only modules of its own row and of rows above it. `experiments.versus_transformer` and
+`experiments.ablations` add who takes part, one stage, and what their report says.
 """

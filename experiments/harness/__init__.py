@@ -4,7 +4,8 @@
 | --- | --- |
 | `folder` | `Claim`: the output folder that belongs to one configuration; JSON files that are whole at any moment |
 | `records` | typed records: dataclasses written to JSON and read back |
-| `processes` | commands with time-stamped logs, measured memory and CPU time, and no process left behind |
+| `processes`, `memory` | commands with time-stamped logs, measured memory and CPU time, and no process left behind |
+| `spread` | mean and deviation over seeds |
 | `pool`, `runner` | steps of many tasks, some at a time, with one line of progress |
 | `progress` | the line of progress, and the estimate of the time that is left |
 | `machine` | processor, memory, GPU, versions, commit |

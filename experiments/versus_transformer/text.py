@@ -63,7 +63,7 @@ def _tuning(preset: Preset) -> str:
         f"SHA-RNN trains with {_OPTIMIZERS[preset.optimizer]}. The others train with Adam, betas 0.9 and 0.98, decoupled "
         "weight decay 0.01, clipped at 1.0. A linear schedule falls to a twentieth of its learning rate at the end of the "
         "run. Nothing else is tuned by this program: not the bytes in an update, the length of windows and chunks, or the "
-        "optimizer. docs/comparison.md says how the presets were chosen."
+        "optimizer. What was tuned by hand for the presets is in docs/results.md."
     )
 
 
