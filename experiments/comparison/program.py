@@ -83,7 +83,7 @@ def only(contestants: Sequence[Contestant], names: Optional[str]) -> List[Contes
     for name in wanted:
         if name not in known:
             raise UsageError(f"--only {name} is not one of {', '.join(known)}")
-    wanted += [known[name].tuned_as for name in wanted if known[name].tuned_as is not None]
+    wanted += [owner for owner in (known[name].tuned_as for name in wanted) if owner is not None]
     return [contestant for contestant in contestants if contestant.name in wanted]
 
 
@@ -157,7 +157,7 @@ def _comparison(
 
 
 def _begin(comparison: Comparison, claim: Claim) -> None:
-    """Sizes and speeds. Leaves nothing behind if one of them shows that the comparison cannot be made."""
+    """Sizes and speeds. Removes the output folder if one of them shows that the comparison cannot be made."""
     say = comparison.runner.progress.say
     try:
         stages.find_all_sizes(comparison)

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
-from experiments.comparison.records import ContextLengths
+from experiments.comparison.records import ContextLengths, RunRecord
 from experiments.comparison.results import Results
-from experiments.comparison.run_result import RunResult
 from experiments.comparison.summary import Summary
 from experiments.harness.plots import (
     Series,
@@ -64,7 +63,7 @@ def draw_all(out: Path, results: Results) -> List[str]:
     return drawn
 
 
-def curves(runs: Sequence[RunResult], titles: Dict[str, str], attribute: str, scale: float) -> List[Series]:
+def curves(runs: Sequence[RunRecord], titles: Dict[str, str], attribute: str, scale: float) -> List[Series]:
     """Validation over an attribute of points, a line for each contestant: the mean over its seeds at each slice's end."""
     series = []
     for name, title in titles.items():

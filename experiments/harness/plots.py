@@ -59,7 +59,7 @@ def check_matplotlib() -> None:
 
 
 def panels(count: int = 1, width: float = 8.0, height: float = 5.4, share_up: bool = False) -> Tuple[Any, List[Any]]:
-    """A figure and its axes, one beside the other; sizes in inches. share_up: one scale upwards for all."""
+    """A figure and its axes in one row; sizes in inches. share_up: one scale upwards for all."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")

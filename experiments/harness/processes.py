@@ -43,7 +43,7 @@ def check_fairseq() -> None:
     """Raises UsageError if this Python has no fairseq-train."""
     if not Path(fairseq("train")).exists():
         raise UsageError(
-            f"there is no fairseq-train beside {sys.executable}: use the Python that fairseq is installed in"
+            f"{sys.executable} has no fairseq-train next to it: use the Python that fairseq is installed in"
         )
 
 
@@ -75,7 +75,7 @@ class Processes:
         self._stopped = False
 
     def run(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Ended:
-        """Run a command to its end. Each line of its output goes to `log`, behind the time at which it came (seconds).
+        """Run a command to its end. Each line of its output goes to `log`, after the time (seconds) at which it came.
 
         environment: variables that are added to this process's. Raises UsageError when the command was stopped from
         outside or by a full disk, because that says nothing about the command.

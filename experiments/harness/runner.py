@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import replace
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, List, Mapping, Sequence
 
 from experiments.harness.pool import Task, once, work_through
 from experiments.harness.processes import Processes
@@ -27,7 +27,7 @@ class Runner:
         if not more:
             self.progress.close(kind)
 
-    def do_once(self, steps: Dict[str, Callable[[], bool]], kind: str, more: bool = False) -> None:
+    def do_once(self, steps: Mapping[str, Callable[[], bool]], kind: str, more: bool = False) -> None:
         """Do each step, by label. A step returns False if an earlier call had done it already."""
         self.do([once(label, step) for label, step in steps.items()], kind, more)
 

@@ -129,6 +129,13 @@ def test_bad_input_is_one_line(data, tmp_path, options, message):
     assert not (tmp_path / "out").exists()  # so that the next attempt may name it again
 
 
+@pytest.mark.parametrize("name", ["compare_transformer.py", "ablate.py"])
+def test_commands_start_in_any_folder(name, tmp_path):
+    finished = run_command(sys.executable, ROOT / "scripts" / name, "--help", cwd=tmp_path)
+    assert finished.code == 0 and "--long-minutes" in finished.output
+    assert ("--window WINDOW" in finished.output) == (name == "compare_transformer.py")
+
+
 def test_data_without_splits_is_one_line(tmp_path, data):
     finished = script("compare_transformer.py", tmp_path / "gone", "--out", tmp_path / "out", "--preset", "smoke")
     assert finished.code == 1 and finished.line("error: ").startswith(

@@ -21,7 +21,7 @@ def test_a_trial_becomes_fairseqs_options():
     assert LearningRate.of(Trial(1e-3, "constant", 0.1), 300).options() == (
         ["--lr-scheduler", "fixed", "--lr", "0.001", "--warmup-updates", "30"]
     )
-    assert LearningRate.of(Trial(1e-3, "linear", 0.9), 1).total == 2  # a schedule must end behind its warm-up
+    assert LearningRate.of(Trial(1e-3, "linear", 0.9), 1).total == 2  # a schedule must end after its warm-up
 
 
 def test_the_papers_two_passes():

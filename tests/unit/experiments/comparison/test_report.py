@@ -184,7 +184,7 @@ def leaves(value):
 @pytest.mark.parametrize("preset", ["smoke", "cpu", "gpu", "paper"])
 @pytest.mark.parametrize("report_text", [comparison_text.report_text, ablation_text.report_text])
 def test_no_report_tells_of_runs_that_it_did_not_make(preset, report_text):
-    """Pilot runs of one committed comparison are told in its README only."""
+    """Pilot runs of one committed comparison are described in its README only."""
     text = render(canned(setting=setting(preset)), report_text(canned(setting=setting(preset))), [])
     assert "pilot" not in text and "None" not in text and "chosen among" not in text
     assert f"preset {preset}" in text.splitlines()[0]
