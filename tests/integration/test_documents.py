@@ -67,11 +67,11 @@ def test_the_options_page_is_current():
 
 
 def test_the_diagrams_are_drawn(tmp_path):
-    drawn = run_command(sys.executable, ROOT / "docs" / "figures" / "draw.py", tmp_path)
+    drawn = run_command(sys.executable, ROOT / "docs" / "images" / "draw.py", tmp_path)
     assert drawn.code == 0, drawn.output
     for name in ("block.svg", "walk.svg"):
         assert (tmp_path / name).read_text().count("<path") > 20
-        assert (ROOT / "docs" / "figures" / name).exists()
+        assert (ROOT / "docs" / "images" / name).exists()
 
 
 @pytest.mark.parametrize("name", [name for name, page in NAMES.items() if documents.commands(page)])

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw the two diagrams of the documentation: docs/figures/draw.py [FOLDER] [--format svg]
+"""Draw the two diagrams of the documentation: docs/images/draw.py [FOLDER] [--format svg]
 
 block.svg: one block of the model. walk.svg: from a file to a loss, and from a checkpoint to text.
 """
