@@ -1,6 +1,7 @@
 """The documentation keeps its limits: length of README, links and paths that exist, options that exist, current tables."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def test_paths_exist(name):
         folders, names = (ROOT, ROOT / "fairseq_sharnn"), (word, f"{word}.*")  # some commands add the ending
         found = [file for folder in folders for end in names for file in folder.glob(end)]
         assert found, f"{name} names {word}, which does not exist"
+
+
+def test_ci_runs_the_supported_versions():
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text()
+    versions = re.findall(r'python: "([\d.]+)"', workflow)
+    supported = (
+        documents.prose(ROOT / "docs" / "guarantees.md").partition("## Supported versions")[2].partition("\n## ")[0]
+    )
+    first_cells = re.findall(r"^\| ([\d., ]+) \|", supported, flags=re.MULTILINE)
+    assert versions and sorted(versions) == sorted(", ".join(first_cells).split(", "))
 
 
 def test_the_options_page_is_current():
