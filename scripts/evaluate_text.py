@@ -22,7 +22,7 @@ from fairseq_sharnn.errors import UsageError, exit_with_one_line
 from fairseq_sharnn.files import write_whole
 
 with exit_with_one_line():
-    from fairseq_sharnn.evaluation.scoring import Scored
+    from fairseq_sharnn.evaluation.scoring import Scorer
 
 
 @exit_with_one_line()
@@ -39,20 +39,19 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     args = parser.parse_args()
     logging.disable(logging.INFO)
-    scored = Scored(args.checkpoint, args.data, cpu=args.cpu, fp16=args.fp16)
-    for needed in (scored.spans, scored.unknown):
-        needed(args.split)  # missed before the work, not after it
-    nats = scored.nats(
-        scored.corpus(args.split),
+    scorer = Scorer(args.checkpoint, args.data, cpu=args.cpu, fp16=args.fp16)
+    scorer.check_split(args.split)
+    nats = scorer.nats(
+        scorer.corpus(args.split),
         quiet=False,
         batch_size=args.batch_size,
         tokens_per_sample=args.tokens_per_sample,
         context_window=args.context_window,
     )
-    scale = scored.scale(args.split, nats)
+    scale = scorer.scale(args.split, nats)
     print(f"{os.path.join(args.data, args.split)}: {scale.report()}")
-    if scored.note:
-        print(f"note: {scored.note}")
+    if scorer.note:
+        print(f"note: {scorer.note}")
     if args.json:
         # null for what is no finite number: JSON has no word for it
         figures = {name: value if math.isfinite(value) else None for name, value in scale.figures().items()}

@@ -13,7 +13,7 @@ from experiments.tokenization.segmentations import OneSegmentation, Segmenter
 from experiments.tokenization.texts import window_of
 from experiments.tokenization.training import CHECKPOINT
 from fairseq_sharnn.evaluation.scale import spelling_cost
-from fairseq_sharnn.evaluation.scoring import Scored
+from fairseq_sharnn.evaluation.scoring import Scorer
 
 EVALUATION_LANES = 8
 
@@ -27,11 +27,11 @@ class Analysis:
         self._scored = None
 
     @property
-    def scored(self) -> Scored:
+    def scored(self) -> Scorer:
         if self._scored is None:
             torch.set_num_threads(1)
             checkpoint = os.path.join(self.folder.run(self.run), CHECKPOINT)
-            self._scored = Scored(checkpoint, self.folder.data(self.run.tokenization), cpu=True)
+            self._scored = Scorer(checkpoint, self.folder.data(self.run.tokenization), cpu=True)
         return self._scored
 
     @property
@@ -83,7 +83,7 @@ class Analysis:
             text = attack.beginning(file.read(), self.plan.attack_bytes)
         task, plan = self.scored.task, self.plan
         bytes_ = self.run.tokenization == "bytes"
-        segmenter = OneSegmentation(task.dictionary) if bytes_ else Segmenter(task.tokenizer)
+        segmenter = OneSegmentation(task.dictionary) if bytes_ else Segmenter(task.codec.tokenizer)
         return {
             "bytes": len(text.encode()),
             "resegmented": attack.resegmented(self.scored, segmenter, text, plan.seed, **self.options),

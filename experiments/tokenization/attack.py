@@ -12,7 +12,7 @@ import sentencepiece
 from experiments.tokenization.readers import reader_of
 from experiments.tokenization.segmentations import LINE_END, ListCorpus, Segmenter, units_of
 from fairseq_sharnn.data.text.spans import count_words
-from fairseq_sharnn.evaluation.scoring import Scored
+from fairseq_sharnn.evaluation.scoring import Scorer
 
 ALPHAS = (1.0, 0.5, 0.1)
 RANKS = (2, 8)
@@ -41,7 +41,7 @@ def figures(nats: float, tokens: int, text: str) -> Dict:
     }
 
 
-def resegmented(scored: Scored, segmenter: Segmenter, text: str, seed: int, **options) -> List[Dict]:
+def resegmented(scored: Scorer, segmenter: Segmenter, text: str, seed: int, **options) -> List[Dict]:
     """The whole text under its canonical segmentation, under the k-th best of every word, and under sampled ones."""
     sentencepiece.set_random_generator_seed(seed)
     units = list(units_of(text))
@@ -67,7 +67,7 @@ def chosen_words(units: List[str], count: int) -> List[int]:
     return [words[int(number * step)] for number in range(min(count, len(words)))]
 
 
-def summed(scored: Scored, segmenter: Segmenter, text: str, window: int, count: int, best: int) -> Dict:
+def summed(scored: Scorer, segmenter: Segmenter, text: str, window: int, count: int, best: int) -> Dict:
     """−log2 of the probability of words, by the canonical segmentation and summed over the n best, n = 1, 2, 4, ...
 
     The history of each word is canonical. What the sum gives more than the canonical segmentation is probability that
@@ -95,7 +95,7 @@ def summed(scored: Scored, segmenter: Segmenter, text: str, window: int, count: 
     }
 
 
-def searched(scored: Scored, segmenter: Segmenter, text: str, window: int, count: int) -> List[Dict]:
+def searched(scored: Scorer, segmenter: Segmenter, text: str, window: int, count: int) -> List[Dict]:
     """The first `count` words under the canonical segmentation and under two that are searched for, left to right.
 
     `likeliest`: of each word's best segmentations the one with the fewest nats after those chosen before. `easiest

@@ -5,13 +5,13 @@ from typing import List, Sequence
 import torch
 from torch import Tensor
 
-from fairseq_sharnn.evaluation.scoring import Scored
+from fairseq_sharnn.evaluation.scoring import Scorer
 
 
 class Reader:
     """Nats of continuations after everything `read` so far; the history begins with </s>, as every stream does."""
 
-    def __init__(self, scored: Scored):
+    def __init__(self, scored: Scorer):
         self.model = scored.model
         self.eos = scored.task.target_dictionary.eos()
         self.pad = scored.task.target_dictionary.pad()
@@ -41,7 +41,7 @@ class StreamReader(Reader):
     """SHA-RNN: the history is a state, which candidates share."""
 
     @torch.no_grad()
-    def __init__(self, scored: Scored):
+    def __init__(self, scored: Scorer):
         super().__init__(scored)
         self.network = self.model.decoder.network
         features, self.state = self.network(torch.tensor([[self.eos]]), None)
@@ -68,7 +68,7 @@ class StreamReader(Reader):
 class WindowReader(Reader):
     """A Transformer: the history is the last tokens that leave room for a continuation."""
 
-    def __init__(self, scored: Scored, window: int):
+    def __init__(self, scored: Scorer, window: int):
         super().__init__(scored)
         self.window = window
         self.history: List[int] = [self.eos]
@@ -88,5 +88,5 @@ class WindowReader(Reader):
         return cost
 
 
-def reader_of(scored: Scored, window: int) -> Reader:
+def reader_of(scored: Scorer, window: int) -> Reader:
     return StreamReader(scored) if scored.task.carries_state else WindowReader(scored, window)

@@ -12,7 +12,7 @@ import torch
 from fairseq_sharnn.data.corpora.base import Corpus
 from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
 from fairseq_sharnn.data.text.spans import WHITE, Spans, positions_in_words
-from fairseq_sharnn.evaluation.scoring import Scored, in_file_order
+from fairseq_sharnn.evaluation.scoring import Scorer, in_file_order
 
 DEEPEST = 8  # positions 8 and later are one
 
@@ -38,7 +38,7 @@ def places_of(text: np.ndarray, spans: Spans) -> Places:
     return Places(word, position)
 
 
-def guesses_of(scored: Scored, corpus: Corpus, **options) -> np.ndarray:
+def guesses_of(scored: Scorer, corpus: Corpus, **options) -> np.ndarray:
     """For each token the one that the model, given all tokens before, finds the likeliest: [N] int64."""
     rows: Dict[int, List[np.ndarray]] = {}
     padding = scored.task.target_dictionary.pad()
@@ -58,7 +58,7 @@ def speller(task) -> Callable[[Sequence[int]], List[bytes]]:
     """The bytes that each id stands for behind the ids before it."""
     if isinstance(task.dictionary, ByteDictionary):
         return lambda ids: [task.dictionary.decode_bytes([index]) for index in ids]
-    return task.tokenizer.spell
+    return task.codec.tokenizer.spell
 
 
 def last_tokens(places: Places) -> np.ndarray:
@@ -136,7 +136,7 @@ def inside_words(nats: np.ndarray, hits: np.ndarray, closed: np.ndarray, known: 
     }
 
 
-def known_tokens(scored: Scored, corpus: Corpus) -> np.ndarray:
+def known_tokens(scored: Scorer, corpus: Corpus) -> np.ndarray:
     """Where a corpus does not have <unk>."""
     if corpus.unit == "byte":
         return np.ones(len(corpus), dtype=bool)

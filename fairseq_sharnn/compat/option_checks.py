@@ -64,6 +64,24 @@ def refuse_flat_parameters(ddp_backend: str) -> None:
         )
 
 
+def check_criterion(cfg, adaptive_softmax: bool) -> None:
+    """A criterion for a model with or without an adaptive softmax. Raises UsageError."""
+    name = _name(cfg)
+    if name == "adaptive_loss":
+        if not adaptive_softmax:
+            raise UsageError("--criterion adaptive_loss needs a model with --adaptive-softmax-cutoff")
+        if cfg.ddp_backend in ("c10d", "pytorch_ddp"):
+            raise UsageError(
+                f"--criterion adaptive_loss does not work with --ddp-backend {cfg.ddp_backend}, on one device neither: "
+                "use --ddp-backend legacy_ddp"
+            )
+    elif adaptive_softmax and name.endswith("cross_entropy"):
+        raise UsageError(
+            f"--criterion {name} does not work on a model with --adaptive-softmax-cutoff: use --criterion "
+            "adaptive_loss --ddp-backend legacy_ddp"
+        )
+
+
 def refuse_other_task(filenames: Sequence[str], trained_with: str, task) -> None:
     """A checkpoint of a streaming task under a task that would drop its state between batches. Raises UsageError."""
     if trained_with in (BYTES, TOKENS) and _name(task.cfg) not in (BYTES, TOKENS):

@@ -63,7 +63,7 @@ def failed_updates_say_where() -> None:
             return original(self, samples, raise_oom)
         place = (
             f"update {self.get_num_updates() + 1:,} (chunk {streams[0].index + 1:,} of the epoch, its first lane at "
-            f"{streams[0].unit} {streams[0].first_byte:,})"
+            f"{streams[0].unit} {streams[0].first_position:,})"
         )
         advice = (
             "this update was not made and the checkpoints are as they were; go on from the last one (or from "

@@ -1,4 +1,4 @@
-"""From places in the file to the tensors fairseq's criterions and scorer read."""
+"""From places in the file to the tensors that fairseq's criterions and scorer read."""
 
 from typing import Dict
 
@@ -15,10 +15,12 @@ def make_sample(
 ) -> Dict:
     """Build fairseq's sample for rows of predicted bytes or tokens.
 
-    ids: [B], a number for each row. position: [B, T], place in the file of what is predicted, EXHAUSTED behind a row's
-    end. scored: [B, T], whether it counts; unscored places are a row's first (warm-up) and its last (padding). The
-    input is what stands before, or the start symbol </s> at the beginning of the file. `ntokens` is the number of
-    scored places, which is what "Evaluated N tokens" adds up.
+    ids: [B], a number for each row.
+    position: [B, T], the place in the file of what is predicted. It is EXHAUSTED after a row's end.
+    scored: [B, T], whether it counts. Unscored places are a row's first ones (warm-up) and its last ones (padding).
+
+    The input is the id before the place, or the start symbol </s> at the beginning of the file. `ntokens` is the number
+    of scored places. fairseq adds it up for "Evaluated N tokens".
     """
     exists = position != EXHAUSTED
     before = corpus.ids(np.maximum(position - 1, 0))

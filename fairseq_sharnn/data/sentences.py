@@ -17,9 +17,9 @@ from fairseq.data import (
 
 
 def sentence_dataset(sentences: List[torch.Tensor], dictionary: Dictionary) -> NestedDictionaryDataset:
-    """Texts as samples for fairseq's generator and scorer: the start symbol before the input, padding as last target.
+    """Texts as samples for fairseq's generator and scorer: the input begins with </s>, the last target is padding.
 
-    Like fairseq's language-modelling task, less the TokenBlockDataset, which fails under NumPy 2.
+    As in fairseq's language-modelling task, but without its TokenBlockDataset, which fails under NumPy 2.
     """
     texts = [text[:-1] if len(text) and text[-1] == dictionary.eos() else text for text in sentences]
     sizes = np.array([len(text) + 1 for text in texts])

@@ -1,4 +1,4 @@
-"""Nats of every token of a split, in file order, by fairseq's own scorer: for any of fairseq's language models."""
+"""Nats of every token of a split, in file order, by fairseq's own scorer, for any of fairseq's language models."""
 
 import os
 from typing import Dict, List
@@ -23,10 +23,10 @@ from fairseq_sharnn.tasks.streaming_lm import StreamingLMConfig, StreamingLMTask
 MOST_PROBABILITIES = 1 << 27  # numbers in one softmax: half a gigabyte
 
 
-class Scored:
-    """A model loaded for a DATA folder, ready to score its splits.
+class Scorer:
+    """A model, loaded for a DATA folder, that scores the folder's splits.
 
-    Raises UsageError when the checkpoint cannot be loaded, is no language model, or is of another tokenization.
+    Raises UsageError when the checkpoint cannot be loaded, is not a language model, or has another tokenization.
     """
 
     def __init__(self, checkpoint: str, data: str, cpu: bool = False, fp16: bool = False):
@@ -48,8 +48,7 @@ class Scored:
             self.task = _reader(task, data)
             self.note = _check_vocabulary(checkpoint, trained_on, data, self.task)
         self.task.cfg.data = data
-        if isinstance(self.task, StreamingLMTask):
-            _ = self.task.tokenizer  # whose model file must be that of the folder
+        self.codec = self.task.codec  # here, so that a damaged tokenizer is refused before any work
         self.cuda = torch.cuda.is_available() and not cpu
         if fp16:
             self.model.half()
@@ -68,7 +67,7 @@ class Scored:
         length = self.trained_length if tokens_per_sample is None else tokens_per_sample
         if length < 1:
             raise UsageError(f"--tokens-per-sample must be at least 1, but it is {length}")
-        # fairseq-eval-lm takes the window off the length, and the task puts it back
+        # fairseq-eval-lm subtracts the window from the length, and the task adds it again
         self.task.cfg.tokens_per_sample = length - context_window
         batches = self.task.eval_lm_dataloader(
             corpus,
@@ -108,7 +107,7 @@ class Scored:
         return spans
 
     def unknown(self, split: str) -> List[str]:
-        """Names of what is <unk> in a split, in file order. Raises UsageError unless there is one for each."""
+        """Names of the words that are <unk> in a split, in file order. Raises UsageError unless each has a name."""
         corpus = self.corpus(split)
         if corpus.unit == "byte":
             return []
@@ -121,6 +120,11 @@ class Scored:
                 "names they would cost nothing; prepare the text again"
             )
         return names
+
+    def check_split(self, split: str) -> None:
+        """Raises UsageError now for what `scale` needs and the DATA folder lacks, before hours of scoring."""
+        self.spans(split)
+        self.unknown(split)
 
     def scale(self, split: str, nats: np.ndarray) -> Scale:
         """The figures of a split from the nats of its tokens."""
@@ -136,7 +140,7 @@ class Scored:
 
 
 def in_file_order(rows: Dict[int, List[np.ndarray]], size: int) -> np.ndarray:
-    """Values of all places from those of the samples' rows; a row's id is its lane, or its block: a stretch of the file."""
+    """Values [N] of all places, from the values of each row. Row ids (lanes or blocks) count stretches of the file."""
     values = np.concatenate([part for row in sorted(rows) for part in rows[row]])
     assert len(values) == size, "each token is scored once"
     return values
@@ -148,7 +152,7 @@ def _check_file(checkpoint: str) -> None:
 
 
 def _check_kind(checkpoint: str, state: Dict, data: str) -> None:
-    """Bytes are no words: told before a file is missed."""
+    """Raises UsageError if a byte-level checkpoint meets a tokenized folder, or the reverse."""
     about = read_about(data)
     if about is None or state.get("cfg") is None:
         return
@@ -162,7 +166,7 @@ def _check_kind(checkpoint: str, state: Dict, data: str) -> None:
 
 
 def _replace_data(state: Dict, data: str) -> str:
-    """Have a checkpoint read DATA; the folder that it was trained on."""
+    """Set a loaded checkpoint's DATA folder. Returns the folder that it was trained on."""
     arguments, cfg = state.get("args"), state.get("cfg")
     trained_on = getattr(arguments, "data", None) if cfg is None else cfg["task"].get("data")
     if arguments is not None:
@@ -173,9 +177,10 @@ def _replace_data(state: Dict, data: str) -> str:
 
 
 def _check_vocabulary(checkpoint: str, trained_on: str, data: str, task: StreamingLMTask) -> str:
-    """fairseq's own checkpoints keep no vocabulary: compare with the folder they were trained on, if it is there.
+    """Compare the vocabulary of DATA with that of the folder that the checkpoint was trained on, if it is still there.
 
-    Returns what to say when it is not. Raises UsageError when the vocabularies differ.
+    fairseq's own checkpoints keep no vocabulary. Returns a note when the folder is not there. Raises UsageError when
+    the vocabularies differ.
     """
     folder = next((folder for folder in utils.split_paths(trained_on) if folder), "")
     if not has_dictionary(folder):
@@ -192,11 +197,11 @@ def _check_vocabulary(checkpoint: str, trained_on: str, data: str, task: Streami
 
 
 def _reader(task, data: str) -> StreamingLMTask:
-    """Our reading of a folder for a model of fairseq's own tasks (which drop ends and re-batch)."""
+    """Our own task, to read DATA for a model of fairseq's language_modeling (which drops ends of files)."""
     dictionary = getattr(task, "dictionary", None)
     if dictionary is None or type(task).__name__ != "LanguageModelingTask":
         raise UsageError(
-            f"checkpoints of fairseq's task {type(task).__name__} are not evaluated here: byte_level_lm, streaming_lm and "
-            "language_modeling are"
+            f"checkpoints of fairseq's task {type(task).__name__} cannot be evaluated here, only those of byte_level_lm, "
+            "streaming_lm and language_modeling"
         )
     return StreamingLMTask(StreamingLMConfig(data=data), dictionary)

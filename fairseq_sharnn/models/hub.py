@@ -43,10 +43,10 @@ class SHARNNHubInterface(GeneratorHubInterface):
         if not (length >= 0 and temperature >= 0 and top_k >= 0 and 0 < top_p <= 1):
             raise ValueError("sample needs length >= 0, temperature >= 0, top_k >= 0 and 0 < top_p <= 1")
         prompt = prompt.encode("utf-8", "surrogateescape") if isinstance(prompt, str) else bytes(prompt)
-        decoder, read = self.models[0].decoder, self.task.encode_text(prompt)
+        decoder, read = self.models[0].decoder, self.task.codec.encode(prompt)
         network, start = decoder.network, torch.tensor([self.task.source_dictionary.eos()])
         tokens = torch.cat([start, read]).to(self.device).unsqueeze(1)  # [T, 1]
-        choice = torch.tensor(self.task.drawn_ids(), device=self.device)
+        choice = torch.tensor(self.task.codec.sampleable_ids(), device=self.device)
         generator = None
         if seed is not None:
             generator = torch.Generator(device=self.device).manual_seed(seed)
@@ -62,17 +62,17 @@ class SHARNNHubInterface(GeneratorHubInterface):
 
     def encode(self, sentence: str) -> torch.LongTensor:
         """Ids of a text and </s>, as `generate` and `score` take them."""
-        ids = self.task.encode_text(sentence.encode("utf-8", "surrogateescape"))
+        ids = self.task.codec.encode(sentence.encode("utf-8", "surrogateescape"))
         return torch.cat([ids, ids.new_tensor([self.task.source_dictionary.eos()])])
 
     def decode(self, tokens: torch.LongTensor) -> str:
         """Text of ids."""
-        return self.task.show_ids(tokens)
+        return self.task.codec.show(tokens)
 
     def _continuation(self, read: List[int], drawn: List[int]) -> bytes:
         """Text of what was drawn, as it reads behind the prompt (whether a space comes between depends on both)."""
-        before, whole = self.task.decode_ids(read), self.task.decode_ids(read + drawn)
-        return whole[len(before) :] if whole.startswith(before) else self.task.decode_ids(drawn)
+        before, whole = self.task.codec.decode(read), self.task.codec.decode(read + drawn)
+        return whole[len(before) :] if whole.startswith(before) else self.task.codec.decode(drawn)
 
 
 def _draw(logits: Tensor, temperature: float, top_k: int, top_p: float, generator) -> Tensor:

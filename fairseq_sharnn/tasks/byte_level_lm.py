@@ -2,14 +2,14 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, List, Optional
 
-import torch
 from fairseq import utils
 from fairseq.logging import metrics
 from fairseq.tasks import register_task
 
-from fairseq_sharnn.data.corpora.byte_dictionary import BYTE_VALUES, FIRST_BYTE, ByteDictionary
+from fairseq_sharnn.data.codecs import ByteCodec
+from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
 from fairseq_sharnn.data.corpora.bytes import ByteCorpus
 from fairseq_sharnn.tasks.streaming import StreamingConfig, StreamingTask
 
@@ -35,17 +35,9 @@ class ByteLevelLMTask(StreamingTask):
     def open_corpus(self, folder: str, split: str) -> ByteCorpus:
         return ByteCorpus(self.split_file(folder, split))
 
-    def encode_text(self, text: bytes) -> torch.Tensor:
-        return self.dictionary.encode_bytes(text)
-
-    def decode_ids(self, ids: Iterable[int]) -> bytes:
-        return self.dictionary.decode_bytes(ids)
-
-    def show_ids(self, ids: torch.Tensor) -> str:
-        return self.dictionary.string(ids)
-
-    def drawn_ids(self) -> List[int]:
-        return list(range(FIRST_BYTE, FIRST_BYTE + BYTE_VALUES))
+    @property
+    def codec(self) -> ByteCodec:
+        return ByteCodec(self.dictionary)
 
     def reduce_metrics(self, logging_outputs, criterion) -> None:
         super().reduce_metrics(logging_outputs, criterion)

@@ -2,29 +2,24 @@
 
 import os
 from dataclasses import dataclass, field
-from typing import Dict, Iterable, List, Optional
+from typing import List, Optional
 
 import torch
 from fairseq import utils
-from fairseq.data import Dictionary
+from fairseq.data import Dictionary, iterators
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from omegaconf import II
 
+from fairseq_sharnn.compat.option_checks import check_criterion
 from fairseq_sharnn.data.blocks import BlockDataset, BlockIterator
+from fairseq_sharnn.data.codecs import TextCodec
 from fairseq_sharnn.data.corpora.base import Corpus, split_path
 from fairseq_sharnn.data.sentences import sentence_dataset
 from fairseq_sharnn.data.streams.carrier import StreamCarrier, StreamChunk
-from fairseq_sharnn.data.streams.dataset import StreamDataset
-from fairseq_sharnn.data.streams.iterator import StreamIterator
-from fairseq_sharnn.data.streams.lanes import chunk_ends, evaluation_lanes
-from fairseq_sharnn.data.streams.plan import TrainingPlan
-from fairseq_sharnn.data.streams.training import TrainingStream
+from fairseq_sharnn.data.streams.opening import TrainingOptions, Worker, evaluation_stream, training_stream
 from fairseq_sharnn.errors import UsageError
-
-# The author's test evaluation has 8 lanes; so does ours where no batch size is given.
-DEFAULT_EVALUATION_LANES = 8
 
 
 @dataclass
@@ -70,22 +65,9 @@ class StreamingTask(FairseqTask):
         """A split of a DATA folder. Raises UsageError naming the file that is missing or unfit."""
         raise NotImplementedError
 
-    def encode_text(self, text: bytes) -> torch.Tensor:
-        """Ids [N] (int64) of a text, for sampling."""
-        raise NotImplementedError
-
-    def decode_ids(self, ids: Iterable[int]) -> bytes:
-        """The text of ids."""
-        raise NotImplementedError
-
-    def show_ids(self, ids: torch.Tensor) -> str:
-        """The text of ids, to be read: the </s> at their end is left out, invalid UTF-8 shown as \\xNN."""
-        ids = ids.tolist()
-        stop = len(ids) - 1 if ids and ids[-1] == self.dictionary.eos() else len(ids)
-        return self.decode_ids(ids[:stop]).decode("utf-8", "backslashreplace")
-
-    def drawn_ids(self) -> List[int]:
-        """The ids that sampling draws from."""
+    @property
+    def codec(self) -> TextCodec:
+        """Text to ids and back, for sampling. Raises UsageError where the tokenizer of the DATA folder is damaged."""
         raise NotImplementedError
 
     @property
@@ -107,23 +89,8 @@ class StreamingTask(FairseqTask):
         # Built by train and validate alone, before fairseq lists the data folder: the place to miss it in one line.
         for folder in folders_of(self.cfg.data):
             self.split_file(folder, "")
-        if getattr(cfg, "_name", None) == "adaptive_loss":
-            self._check_adaptive_loss(cfg)
-        elif self.adaptive_softmax and str(getattr(cfg, "_name", None)).endswith("cross_entropy"):
-            raise UsageError(
-                f"--criterion {cfg._name} does not work on a model with --adaptive-softmax-cutoff: use --criterion "
-                "adaptive_loss --ddp-backend legacy_ddp"
-            )
+        check_criterion(cfg, self.adaptive_softmax)
         return super().build_criterion(cfg, **kwargs)
-
-    def _check_adaptive_loss(self, cfg) -> None:
-        if not self.adaptive_softmax:
-            raise UsageError("--criterion adaptive_loss needs a model with --adaptive-softmax-cutoff")
-        if cfg.ddp_backend in ("c10d", "pytorch_ddp"):
-            raise UsageError(
-                f"--criterion adaptive_loss does not work with --ddp-backend {cfg.ddp_backend}, on one device neither: "
-                "use --ddp-backend legacy_ddp"
-            )
 
     def load_dataset(self, split: str, combine: bool = False, epoch: int = 1, **kwargs) -> None:
         """Open the file of a split; of several folders, the one whose turn it is in this epoch."""
@@ -153,11 +120,23 @@ class StreamingTask(FairseqTask):
                 dataset, max_tokens=max_tokens, max_sentences=max_sentences, seed=seed, epoch=epoch, **kwargs
             )
         length = self.cfg.tokens_per_sample
-        common = _worker(num_shards, shard_id, num_workers, epoch)
+        worker = Worker.of(num_shards, shard_id, num_workers)
         size = _batch_size(max_sentences, max_tokens, length)
-        if self.carries_state:
-            return self._streams(dataset, length, size, 0, training=grouped_shuffling is not None, **common)
-        return self._blocks(dataset, length, size, 0, training=grouped_shuffling is not None, **common)
+        self._check_length(length)
+        training = grouped_shuffling is not None
+        if not self.carries_state:
+            return _blocks(
+                dataset, self.dictionary, length, 0, size, self.cfg.seed if training else None, epoch, worker
+            )
+        if training:
+            options = TrainingOptions(
+                length,
+                seed=None if self.cfg.no_bptt_jitter else self.cfg.seed,
+                warmup=self.context_length,
+                keep_state=not self.cfg.no_save_stream_state,
+            )
+            return training_stream(dataset, self.dictionary, options, size, epoch, worker)
+        return evaluation_stream(dataset, self.dictionary, length, size, 0, worker)
 
     def eval_lm_dataloader(
         self,
@@ -179,10 +158,12 @@ class StreamingTask(FairseqTask):
         if context_window < 0:
             raise UsageError(f"--context-window must not be negative, but it is {context_window}")
         window = self.cfg.tokens_per_sample + context_window
-        common = _worker(num_shards, shard_id, num_workers, epoch=1)
+        self._check_length(window)
+        worker = Worker.of(num_shards, shard_id, num_workers)
+        iterator: iterators.EpochBatchIterator
         if self.carries_state:
-            batch_size = _batch_size(batch_size, None, window)
-            iterator = self._streams(dataset, window, batch_size, context_window, training=False, **common)
+            lanes = _batch_size(batch_size, None, window)
+            iterator = evaluation_stream(dataset, self.dictionary, window, lanes, context_window, worker)
         else:
             if context_window >= window:
                 raise UsageError(
@@ -194,49 +175,12 @@ class StreamingTask(FairseqTask):
                     f"--tokens-per-sample {window} is more than the {max_positions} positions of the model: lower it"
                 )
             size = _batch_size(batch_size, max_tokens or 36000, window)
-            iterator = self._blocks(dataset, window - context_window, size, context_window, training=False, **common)
+            block = window - context_window
+            iterator = _blocks(dataset, self.dictionary, block, context_window, size, None, 1, worker)
         return iterator.next_epoch_itr(shuffle=False)
 
-    def _streams(
-        self, corpus, length, lanes, context, training, num_shards, shard_id, num_workers, epoch
-    ) -> StreamIterator:
-        """Lanes of all workers together, as one big batch; this worker's part of them."""
-        self._check_lengths(length)
-        if lanes is None:
-            lanes = min(DEFAULT_EVALUATION_LANES, max(1, len(corpus) // num_shards))
-        together = lanes * num_shards
-        if len(corpus) < together:
-            workers = f" on each of {num_shards} workers" if num_shards > 1 else ""
-            raise UsageError(
-                f"{corpus.path} has {len(corpus)} {corpus.unit}s, fewer than the {together} lanes of --batch-size {lanes}"
-                f"{workers}: lower --batch-size"
-            )
-        mine = slice(shard_id * lanes, (shard_id + 1) * lanes)
-
-        if not training:
-            plan = evaluation_lanes(len(corpus), together, context)
-            chunks = StreamDataset(corpus, self.dictionary, plan, chunk_ends(plan.columns, length, None), mine)
-            return StreamIterator(lambda epoch: chunks, epoch, num_workers)
-
-        def make_plan(epoch: int) -> TrainingPlan:
-            jitter = None if self.cfg.no_bptt_jitter else (self.cfg.seed, epoch)
-            whole = ((0, len(corpus)),)
-            return TrainingPlan(whole, together, length, jitter, 0, len(corpus), corpus.fingerprint())
-
-        keep_state = not self.cfg.no_save_stream_state
-        return TrainingStream(
-            corpus, self.dictionary, make_plan, mine, self.context_length, keep_state, epoch, num_workers
-        )
-
-    def _blocks(self, corpus, length, size, context, training, epoch, **worker) -> BlockIterator:
-        """Blocks for a stateless model, in an order of their own in training."""
-        if length < 1:
-            raise UsageError(f"--tokens-per-sample must be at least 1, but it is {length}")
-        blocks = BlockDataset(corpus, self.dictionary, length, context)
-        seeds = (self.cfg.seed, epoch) if training else None
-        return BlockIterator(blocks, size, seeds, epoch=epoch, **worker)
-
-    def _check_lengths(self, length: int) -> None:
+    def _check_length(self, length: int) -> None:
+        """Raises UsageError for a chunk length, or window, that cannot be."""
         if length < 1:
             raise UsageError(f"--tokens-per-sample must be at least 1, but it is {length}")
         if self.context_length is not None and self.context_length <= length:
@@ -297,9 +241,17 @@ def _batch_size(lines: Optional[int], tokens: Optional[int], length: int) -> Opt
     return lines
 
 
-def _worker(num_shards: int, shard_id: int, num_workers: int, epoch: int) -> Dict[str, int]:
-    """This worker's place. Memory-mapped files need no loader process: fairseq's default of one means none."""
-    loaders = num_workers if num_workers > 1 else 0
-    if not 0 <= shard_id < num_shards:
-        raise UsageError(f"--shard-id {shard_id} is not one of the {num_shards} of --num-shards: they count from 0")
-    return {"num_shards": num_shards, "shard_id": shard_id, "num_workers": loaders, "epoch": epoch}
+def _blocks(
+    corpus: Corpus,
+    dictionary: Dictionary,
+    block: int,
+    context: int,
+    size: Optional[int],
+    seed: Optional[int],
+    epoch: int,
+    worker: Worker,
+) -> BlockIterator:
+    """Blocks for a stateless model, `size` in a batch: in file order, or in the order that seed and epoch decide."""
+    dataset = BlockDataset(corpus, dictionary, block, context)
+    seeds = None if seed is None else (seed, epoch)
+    return BlockIterator(dataset, size, seeds, epoch=epoch, **worker._asdict())

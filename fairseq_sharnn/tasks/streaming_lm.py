@@ -3,16 +3,16 @@
 import hashlib
 import os
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, Optional
 
-import torch
 from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 
+from fairseq_sharnn.data.codecs import TokenCodec
 from fairseq_sharnn.data.corpora.base import split_path
 from fairseq_sharnn.data.corpora.tokens import TokenCorpus
 from fairseq_sharnn.data.text.folder import load_tokenizer
-from fairseq_sharnn.data.text.tokenizer import SpaceTokenizer, Tokenizer
+from fairseq_sharnn.data.text.tokenizer import SpaceTokenizer
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.tasks.streaming import StreamingConfig, StreamingTask, folders_of
 
@@ -39,7 +39,7 @@ class StreamingLMTask(StreamingTask):
 
     def __init__(self, cfg: StreamingLMConfig, dictionary: Dictionary, **kwargs):
         super().__init__(cfg, dictionary)
-        self._tokenizer: Optional[Tokenizer] = None
+        self._codec: Optional[TokenCodec] = None
 
     @classmethod
     def setup_task(cls, cfg: StreamingLMConfig, **kwargs) -> "StreamingLMTask":
@@ -77,26 +77,13 @@ class StreamingLMTask(StreamingTask):
                 "trained on, or one prepared with the same tokenizer"
             )
 
-    # Text in, text out, for sampling.
-
     @property
-    def tokenizer(self) -> Tokenizer:
-        """That of the DATA folder; symbols between spaces where fairseq-preprocess made it."""
-        if self._tokenizer is None:
-            found = load_tokenizer(folders_of(self.cfg.data)[0], self.dictionary)
-            self._tokenizer = SpaceTokenizer(self.dictionary) if found is None else found
-        return self._tokenizer
-
-    def encode_text(self, text: bytes) -> torch.Tensor:
-        return torch.tensor(self.tokenizer.encode_prompt(text), dtype=torch.int64)
-
-    def decode_ids(self, ids: Iterable[int]) -> bytes:
-        return self.tokenizer.decode([int(i) for i in ids])
-
-    def drawn_ids(self) -> List[int]:
-        """All but <s>, <pad> and <unk>; </s> is a line end."""
-        never = {self.dictionary.bos(), self.dictionary.pad(), self.dictionary.unk()}
-        return [i for i in range(len(self.dictionary)) if i not in never]
+    def codec(self) -> TokenCodec:
+        """By the tokenizer of the DATA folder. Symbols between spaces where fairseq-preprocess made the folder."""
+        if self._codec is None:
+            tokenizer = load_tokenizer(folders_of(self.cfg.data)[0], self.dictionary)
+            self._codec = TokenCodec(self.dictionary, tokenizer or SpaceTokenizer(self.dictionary))
+        return self._codec
 
 
 def has_dictionary(folder: str) -> bool:

@@ -15,7 +15,7 @@ from fairseq.tasks.language_modeling import LanguageModelingConfig
 from fairseq_sharnn.data.corpora.tokens import TokenCorpus
 from fairseq_sharnn.data.text.folder import load_tokenizer
 from fairseq_sharnn.evaluation import scoring
-from fairseq_sharnn.evaluation.scoring import Scored
+from fairseq_sharnn.evaluation.scoring import Scorer
 from fairseq_sharnn.models.sha_rnn import SHARNNLanguageModel
 from tests.conftest import ROOT, USER_DIR, real_text, run_command
 from tests.integration.forked import eval_forked, run_forked, run_script, train_forked
@@ -200,7 +200,7 @@ def test_json_has_null_for_what_is_not_finite(models, tmp_path):
 def test_large_vocabularies_are_scored_in_parts(prepared, models, monkeypatch):
     folder, _, _ = prepared
     for name in ("unigram", "transformer"):
-        scored = Scored(str(models / name / "checkpoint_last.pt"), str(folder / "unigram"), cpu=True)
+        scored = Scorer(str(models / name / "checkpoint_last.pt"), str(folder / "unigram"), cpu=True)
         corpus, options = scored.corpus("valid"), {"tokens_per_sample": 32, "batch_size": 3}
         whole = scored.nats(corpus, **options)
         monkeypatch.setattr(scoring, "MOST_PROBABILITIES", 403 * 7)
@@ -215,8 +215,8 @@ def test_text_in_text_out_with_the_folders_tokenizer(prepared, models):
         text = model.sample("The statement", length=30, seed=1)
         assert text.startswith("The statement") and len(text) > 30
         assert model.decode(model.encode("The (expression)  is.")) == "The (expression)  is."
-        tokens = model.task.encode_text(b"The statement")
-        assert model.task.decode_ids(tokens) == b"The statement"
+        tokens = model.task.codec.encode(b"The statement")
+        assert model.task.codec.decode(tokens) == b"The statement"
         assert torch.is_tensor(tokens)
 
 

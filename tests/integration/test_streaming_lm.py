@@ -85,7 +85,7 @@ def test_text_in_text_out(request, words, kind):
     assert "<unk>" not in text and "<pad>" not in text
     assert model.sample("a b", length=0) == "a b"
     greedy = model.sample_bytes(b"The statement is", length=8, temperature=0)
-    read = model.task.encode_text(greedy)
+    read = model.task.codec.encode(greedy)
     tokens = torch.cat([torch.tensor([2]), read])[None]
     with torch.no_grad():
         scores = model.models[0].get_normalized_probs(model.models[0](tokens), log_probs=True)[0]

@@ -1,4 +1,4 @@
-"""What streams and blocks read: a sequence of ids on disk, whatever it was made of."""
+"""What streams and blocks read: a sequence of ids on disk, of bytes or of tokens."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ _PROBE = 4096
 
 
 class Corpus(FairseqDataset):
-    """One split of a corpus: N ids of a dictionary, read where they are needed, never as a whole.
+    """One split of a corpus: N ids of a dictionary. Only the parts that are needed are read.
 
     path: the file, for messages. unit: what one id stands for ("byte", "token").
     """
@@ -29,7 +29,7 @@ class Corpus(FairseqDataset):
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Digest of the split's size and of places in it, in no time for any size: has it changed since?"""
+        """Digest of the split's size and of some places in it, to notice a change. It takes no longer for a large file."""
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> int:
@@ -46,7 +46,7 @@ def digest_of(data: np.ndarray, parts: Iterable[str]) -> str:
 
 
 def split_path(folder: str, split: str, file_of_split: str = "{}", made_by: str = "scripts/prepare_corpus.py") -> str:
-    """Path of a split's file in a data folder. Raises UsageError naming what is there instead.
+    """Path of a split's file in a data folder. Raises UsageError that lists what is there instead.
 
     file_of_split: the file's name, with {} for the split. made_by: the script that makes such folders.
     """

@@ -1,24 +1,24 @@
-"""The vocabulary of bytes: 256 byte values beside fairseq's special symbols."""
+"""The vocabulary of bytes: fairseq's special symbols and the 256 byte values."""
 
-from typing import Iterable, Union
+from typing import Any, Iterable, Optional, Union
 
 import numpy as np
 import torch
 from fairseq.data import Dictionary
 
 BYTE_VALUES = 256
-FIRST_BYTE = 4  # id of byte 0, behind fairseq's <s>, <pad>, </s> and <unk>
+FIRST_BYTE = 4  # id of byte 0, after fairseq's <s>, <pad>, </s> and <unk>
 
 
 def _symbol(value: int) -> str:
-    """Name of a byte in lists and logs: the character where it is visible ASCII, its number elsewhere."""
+    """Name of a byte in lists and logs: the character if it is visible ASCII, otherwise its number."""
     return chr(value) if 33 <= value <= 126 else f"<0x{value:02X}>"
 
 
 class ByteDictionary(Dictionary):
     """Byte value v has id `offset` + v; ids below `offset` are fairseq's <s>, <pad>, </s> and <unk>."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.offset = self.nspecial
         assert self.offset == FIRST_BYTE
@@ -30,29 +30,36 @@ class ByteDictionary(Dictionary):
         values = np.frombuffer(data, dtype=np.uint8) if isinstance(data, (bytes, bytearray)) else data
         return torch.from_numpy(values.astype(np.int64) + self.offset)
 
-    def decode_bytes(self, ids: Iterable) -> bytes:
-        """The bytes among the ids; special symbols are left out."""
+    def decode_bytes(self, ids: Any) -> bytes:
+        """The bytes among the ids. Special symbols are left out."""
         ids = torch.as_tensor(ids).flatten().tolist()
         return bytes(i - self.offset for i in ids if 0 <= i - self.offset < BYTE_VALUES)
 
-    def encode_line(self, line, line_tokenizer=None, add_if_not_exist=False, append_eos=True, **unused) -> torch.Tensor:
-        """Ids (int32) of a text's UTF-8 bytes, for fairseq's hub interface; nothing is split or added."""
+    def encode_line(
+        self,
+        line: Union[str, bytes],
+        line_tokenizer: Any = None,
+        add_if_not_exist: bool = False,
+        append_eos: bool = True,
+        **unused: Any,
+    ) -> torch.Tensor:
+        """Ids (int32) of a text's UTF-8 bytes, for fairseq's hub interface. Nothing is split at spaces or added."""
         ids = self.encode_bytes(line if isinstance(line, bytes) else line.encode("utf-8", "surrogateescape")).int()
         return torch.cat([ids, ids.new_tensor([self.eos_index])]) if append_eos else ids
 
     def string(
         self,
-        tensor,
-        bpe_symbol=None,
-        escape_unk=False,
-        extra_symbols_to_ignore=None,
-        unk_string=None,
-        include_eos=False,
-        separator="",
+        tensor: Any,
+        bpe_symbol: Optional[str] = None,
+        escape_unk: bool = False,
+        extra_symbols_to_ignore: Optional[Iterable[int]] = None,
+        unk_string: Optional[str] = None,
+        include_eos: bool = False,
+        separator: str = "",
     ) -> str:
-        """Text of ids [T] or [B, T] (a line each): UTF-8, with invalid bytes shown as \\xNN. Never raises on ids.
+        """Text of ids [T] or [B, T] (one line each): UTF-8, with invalid bytes shown as \\xNN. Never raises on ids.
 
-        <s>, and </s> unless `include_eos`, are left out; <pad>, <unk> and ids that do not exist are shown.
+        <s> is left out, and </s> unless `include_eos` is set. <pad>, <unk> and ids that do not exist are shown.
         """
         tensor = torch.as_tensor(tensor)
         if tensor.dim() == 2:

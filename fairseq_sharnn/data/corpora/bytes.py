@@ -10,7 +10,7 @@ from fairseq_sharnn.errors import UsageError
 
 
 class ByteCorpus(Corpus):
-    """The N bytes of a file, read where they are needed: opening costs the same for any size.
+    """The N bytes of a file. Only the parts that are needed are read, so opening takes no longer for a large file.
 
     Raises UsageError when the file is missing, unreadable or empty.
     """

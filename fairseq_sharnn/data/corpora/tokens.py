@@ -2,6 +2,7 @@
 
 import os
 import struct
+from typing import Tuple, Type
 
 import numpy as np
 from fairseq.data import indexed_dataset
@@ -14,10 +15,10 @@ _PER_ITEM = 4 + 8  # an int32 size and an int64 pointer
 
 
 class TokenCorpus(Corpus):
-    """The N tokens of all items (lines) of a split, one after the other, as fairseq's own reader maps them.
+    """The N tokens of all items (lines) of a split, one after another, as fairseq's own reader maps them.
 
     prefix: the path without `.bin`. vocabulary: number of symbols in the dictionary. Raises UsageError when the split
-    is missing, damaged, empty, of another format than `mmap`, or, where it is read, of a larger vocabulary.
+    is missing, damaged, empty or of another format than `mmap`, and while reading when it has a larger vocabulary.
     """
 
     unit = "token"
@@ -31,14 +32,16 @@ class TokenCorpus(Corpus):
         self._reader = indexed_dataset.MMapIndexedDataset(prefix)  # kept: it closes the map when it goes
         self.sizes = self._reader.sizes
         itemsize = np.dtype(self._reader._index.dtype).itemsize
-        stored, told = os.path.getsize(self.path), int(self.sizes.sum(dtype=np.int64)) * itemsize
-        if stored != told:
-            raise UsageError(f"{self.path} has {stored:,} bytes where {prefix}.idx tells of {told:,}: prepare it again")
-        # items lie one behind the other: fairseq's writer knows no other way
+        stored, expected = os.path.getsize(self.path), int(self.sizes.sum(dtype=np.int64)) * itemsize
+        if stored != expected:
+            raise UsageError(
+                f"{self.path} has {stored:,} bytes, but {prefix}.idx says {expected:,}: prepare the text again"
+            )
+        # Items lie one after another: fairseq's writer has no other way.
         self.data = np.frombuffer(self._reader._bin_buffer, dtype=self._reader._index.dtype)
 
     def _check_files(self) -> None:
-        """Refuse, before fairseq's reader sees it, what it answers with a traceback."""
+        """Raises UsageError for files at which fairseq's reader would end in a traceback."""
         index = f"{self._prefix}.idx"
         try:
             if os.path.getsize(self.path) == 0:
@@ -57,7 +60,7 @@ class TokenCorpus(Corpus):
         if len(header) < _HEADER.size or size != _HEADER.size + _PER_ITEM * _HEADER.unpack(header)[3]:
             raise UsageError(f"{index} is damaged: prepare the text again")
 
-    def __reduce__(self):
+    def __reduce__(self) -> Tuple[Type["TokenCorpus"], Tuple[str, int]]:
         return TokenCorpus, (self._prefix, self._vocabulary)
 
     def __len__(self) -> int:
@@ -68,7 +71,7 @@ class TokenCorpus(Corpus):
         if ids.size and int(ids.max()) >= self._vocabulary:
             raise UsageError(
                 f"{self.path} holds token number {int(ids.max())}, but the vocabulary ends at {self._vocabulary - 1}: it "
-                "was prepared with another dict.txt"
+                "was prepared with another dict.txt; prepare the text again"
             )
         return ids
 

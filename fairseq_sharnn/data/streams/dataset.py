@@ -14,8 +14,9 @@ from fairseq_sharnn.data.streams.lanes import LanePlan
 class StreamDataset(torch.utils.data.Dataset):
     """Item k is chunk k of one worker's lanes: a pure function of k, for any loader process.
 
-    ends: where each chunk ends, in columns behind `first_column`, where chunk 0 begins; what is before only warms the
-    state. lanes: which of the plan's lanes this worker reads.
+    ends: where each chunk ends, in columns after `first_column`.
+    my_lanes: which of the plan's lanes this worker reads.
+    first_column: where chunk 0 begins. Columns before it only warm the state up.
     """
 
     def __init__(
@@ -24,14 +25,14 @@ class StreamDataset(torch.utils.data.Dataset):
         dictionary: Dictionary,
         plan: LanePlan,
         ends: Sequence[int],
-        lanes: slice,
+        my_lanes: slice,
         first_column: int = 0,
     ):
         self.corpus = corpus
         self.dictionary = dictionary
         self.plan = plan
         self.ends = ends
-        self.lanes = lanes
+        self.my_lanes = my_lanes
         self.first_column = first_column
 
     def __len__(self) -> int:
@@ -46,16 +47,20 @@ class StreamDataset(torch.utils.data.Dataset):
         return self._sample(*self.columns(index), index)
 
     def _sample(self, start: int, stop: int, index: int) -> Dict:
-        position, scored = self.plan.targets(self.lanes, start, stop)
-        lanes = np.arange(self.plan.lanes)[self.lanes]
-        sample = make_sample(self.corpus, self.dictionary, lanes, position, scored)
-        fresh = index == 0 and self.first_column == 0
-        place = {"first_byte": int(position[0, 0]), "unit": self.corpus.unit}
-        sample["net_input"]["stream"] = {"index": index, "fresh": fresh, **place}
+        position, scored = self.plan.targets(self.my_lanes, start, stop)
+        numbers = np.arange(self.plan.lanes)[self.my_lanes]
+        sample = make_sample(self.corpus, self.dictionary, numbers, position, scored)
+        # Plain values, which a loader process can send. The iterator adds the carrier of the state (StreamChunk).
+        sample["net_input"]["stream"] = {
+            "index": index,
+            "fresh": index == 0 and self.first_column == 0,
+            "first_position": int(position[0, 0]),
+            "unit": self.corpus.unit,
+        }
         return sample
 
-    def before(self, index: int, rows: int, length: int) -> Iterator[torch.Tensor]:
-        """Input tokens [B, n] of the `rows` columns before chunk `index` (fewer at the start), `length` at a time."""
+    def before(self, index: int, warmup: int, length: int) -> Iterator[torch.Tensor]:
+        """Input tokens [B, n] of the `warmup` columns before chunk `index` (fewer at the start), `length` at a time."""
         stop = self.columns(index)[0]
-        for start in range(max(0, stop - rows), stop, length):
+        for start in range(max(0, stop - warmup), stop, length):
             yield self._sample(start, min(start + length, stop), index)["net_input"]["src_tokens"]

@@ -1,12 +1,12 @@
 """Which byte is read where: a corpus cut into lanes, lanes cut into chunks. Arithmetic only, no files.
 
-A lane reads one stretch of the corpus in order, one byte a column; the lanes of all workers advance together, so a
-chunk is a range of columns. In front of its stretch a lane may read `lead` bytes that warm its state and are not
-scored.
+A lane reads one stretch of the corpus in order, one byte per column. The lanes of all workers advance together, so a
+chunk is a range of columns. Before its stretch a lane may read `warmup` bytes, which fill its state and are not scored.
+(In a token corpus read "token" for "byte".)
 """
 
 from dataclasses import dataclass
-from typing import Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple, cast
 
 import numpy as np
 
@@ -18,14 +18,15 @@ class LanePlan:
     """Where each of G lanes reads.
 
     ranges: the file ranges [start, stop) that are read in this epoch, in file order, as one sequence of bytes.
-    first, scored, lead: for each lane where its stretch begins in that sequence, how many bytes it scores, and how
-        many bytes of the file just before the stretch it reads first without scoring.
+    first: where the stretch of each lane begins in that sequence.
+    scored: how many bytes each lane scores.
+    warmup: how many bytes of the file, just before the stretch, each lane reads first without scoring them.
     """
 
     ranges: np.ndarray  # [R, 2]
     first: np.ndarray  # [G]
     scored: np.ndarray  # [G]
-    lead: np.ndarray  # [G]
+    warmup: np.ndarray  # [G]
 
     @property
     def lanes(self) -> int:
@@ -34,7 +35,7 @@ class LanePlan:
     @property
     def columns(self) -> int:
         """Columns until the last lane is exhausted."""
-        return int((self.lead + self.scored).max())
+        return int((self.warmup + self.scored).max())
 
     def file_positions(self, sequence: np.ndarray) -> np.ndarray:
         """Turn places in the sequence of ranges into places in the file."""
@@ -42,14 +43,14 @@ class LanePlan:
         part = np.clip(np.searchsorted(starts, sequence, side="right") - 1, 0, len(self.ranges) - 1)
         return self.ranges[part, 0] + sequence - starts[part]
 
-    def targets(self, lanes: slice, start: int, stop: int) -> Tuple[np.ndarray, np.ndarray]:
+    def targets(self, my_lanes: slice, start: int, stop: int) -> Tuple[np.ndarray, np.ndarray]:
         """File position of the byte that each lane predicts in columns [start, stop), and whether it is scored.
 
-        Both are [lanes, stop − start]; the position is EXHAUSTED (−1) behind a lane's end.
+        my_lanes: which lanes. Both results are [lanes, stop − start]. The position is EXHAUSTED (−1) after a lane's end.
         """
-        lead, scored = self.lead[lanes, None], self.scored[lanes, None]
-        column = np.arange(start, stop)[None, :] - lead  # negative while the lane warms up
-        begin = self.first[lanes, None]
+        warmup, scored = self.warmup[my_lanes, None], self.scored[my_lanes, None]
+        column = np.arange(start, stop)[None, :] - warmup  # negative while the lane warms up
+        begin = self.first[my_lanes, None]
         position = np.where(
             column < 0,
             self.file_positions(begin) + column,
@@ -59,10 +60,10 @@ class LanePlan:
         return np.where(exists, position, EXHAUSTED), exists & (column >= 0)
 
     def unread(self, column: int) -> np.ndarray:
-        """File ranges [R, 2], in file order, that the lanes have still to score after `column` columns."""
-        done = np.clip(column - self.lead, 0, self.scored)
+        """File ranges [R, 2], in file order, that the lanes must still score after `column` columns."""
+        done = np.clip(column - self.warmup, 0, self.scored)
         starts = np.concatenate([[0], np.cumsum(self.ranges[:, 1] - self.ranges[:, 0])])
-        left = []
+        left: List[Tuple[int, int]] = []
         for begin, end in zip(self.first + done, self.first + self.scored):
             for part, (low, high) in enumerate(zip(starts[:-1], starts[1:])):
                 low, high = max(low, begin), min(high, end)
@@ -74,7 +75,7 @@ class LanePlan:
 
 def merge_ranges(ranges: Sequence[Tuple[int, int]]) -> np.ndarray:
     """Sort ranges [start, stop) and join those that touch: [R, 2]."""
-    merged = []
+    merged: List[List[int]] = []
     for start, stop in sorted((int(a), int(b)) for a, b in ranges):
         if merged and merged[-1][1] == start:
             merged[-1][1] = stop
@@ -84,7 +85,7 @@ def merge_ranges(ranges: Sequence[Tuple[int, int]]) -> np.ndarray:
 
 
 def training_lanes(total: int, lanes: int) -> LanePlan:
-    """Lane b is the b-th run of ⌊N / G⌋ bytes; fewer than G bytes at the end are left out.
+    """Lane b is the b-th run of ⌊N / G⌋ bytes. The last N mod G bytes are left out.
 
     Spec: "Published training recipe".
     """
@@ -94,33 +95,36 @@ def training_lanes(total: int, lanes: int) -> LanePlan:
     return LanePlan(whole, numbers * length, np.full(lanes, length), np.zeros(lanes, dtype=np.int64))
 
 
-def remaining_lanes(ranges: np.ndarray, lanes: int, lead: int) -> LanePlan:
-    """Cut the U bytes in `ranges` into lanes of ⌈U / G⌉ or ⌊U / G⌋: none is left out. Each reads `lead` bytes before."""
+def remaining_lanes(ranges: np.ndarray, lanes: int, warmup: int) -> LanePlan:
+    """Cut the U bytes in `ranges` [R, 2] into lanes of ⌈U / G⌉ or ⌊U / G⌋ bytes, none left out.
+
+    Each lane first reads the `warmup` bytes before its stretch.
+    """
     ranges = np.asarray(ranges, dtype=np.int64).reshape(-1, 2)
     total = int((ranges[:, 1] - ranges[:, 0]).sum())
     scored = np.full(lanes, total // lanes) + (np.arange(lanes) < total % lanes)
-    return LanePlan(ranges, np.cumsum(scored) - scored, scored, np.full(lanes, lead))
+    return LanePlan(ranges, np.cumsum(scored) - scored, scored, np.full(lanes, warmup))
 
 
-def evaluation_lanes(total: int, lanes: int, context: int = 0) -> LanePlan:
-    """Cut `total` bytes so that every byte is scored once and every lane but the first begins with `context` others.
+def evaluation_lanes(total: int, lanes: int, warmup: int = 0) -> LanePlan:
+    """Cut `total` bytes so that every byte is scored once and every lane but the first warms up on `warmup` bytes.
 
     All lanes have the same number of columns (the last may end early). The first lane has nothing before it, so it
-    scores as many bytes as the others read: no lane ever waits, and no state needs a mask.
+    scores as many bytes as the others read. So no lane ever waits, and no state needs a mask.
     """
-    context = min(context, total)
-    columns = -(-(total + (lanes - 1) * context) // lanes)
-    lead = np.full(lanes, context)
-    lead[0] = 0
-    ends = np.minimum(columns + np.arange(lanes, dtype=np.int64) * (columns - context), total)
+    warmup = min(warmup, total)
+    columns = -(-(total + (lanes - 1) * warmup) // lanes)
+    warmups = np.full(lanes, warmup)
+    warmups[0] = 0
+    ends = np.minimum(columns + np.arange(lanes, dtype=np.int64) * (columns - warmup), total)
     first = np.concatenate([[0], ends[:-1]])
     scored = ends - first
-    lead[scored == 0] = 0
-    return LanePlan(np.array([[0, total]], dtype=np.int64), first, scored, lead)
+    warmups[scored == 0] = 0
+    return LanePlan(np.array([[0, total]], dtype=np.int64), first, scored, warmups)
 
 
-class FixedChunks(Sequence):
-    """Ends of chunks of `length` columns, computed when asked for; the last takes what is left."""
+class FixedChunks(Sequence[int]):
+    """Ends of chunks of `length` columns, computed when they are needed. The last chunk takes what is left."""
 
     def __init__(self, columns: int, length: int):
         self.columns = columns
@@ -129,21 +133,24 @@ class FixedChunks(Sequence):
     def __len__(self) -> int:
         return -(-self.columns // self.length)
 
-    def __getitem__(self, index: int) -> int:
-        index = range(len(self))[index]
-        return min((index + 1) * self.length, self.columns)
+    def __getitem__(self, index: Any) -> Any:
+        """The end of a chunk; for a slice, a list of ends."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        return min((range(len(self))[index] + 1) * self.length, self.columns)
 
 
 def jittered_chunks(columns: int, length: int, rng: np.random.Generator) -> np.ndarray:
     """Ends of chunks of varied length, as published (spec, "Published training recipe").
 
-    The base is `length` with probability 0.95, else half of it; a chunk has min(length, max(5, ⌊N(base, 5)⌋)) columns;
-    the last takes what is left.
+    The base is `length` with probability 0.95, else half of it. A chunk has min(length, max(5, ⌊N(base, 5)⌋)) columns.
+    The last chunk takes what is left.
     """
-    ends, reached = [], 0
+    ends: List[np.ndarray] = []
+    reached = 0
     shortest_mean = max(1, min(length, 5), int(0.9 * length))
     while reached < columns:
-        # one draw of each kind a chunk, in blocks: about as many as are needed
+        # one draw of each kind per chunk, in blocks of about as many as are needed
         count = min((columns - reached) // shortest_mean + 16, 1 << 20)
         base = np.where(rng.random(count) < 0.95, length, length / 2)
         drawn = np.trunc(rng.normal(base, 5.0)).astype(np.int64)
@@ -156,7 +163,7 @@ def jittered_chunks(columns: int, length: int, rng: np.random.Generator) -> np.n
 
 
 def chunk_ends(columns: int, length: int, seed: Optional[Sequence[int]]) -> Sequence[int]:
-    """Ends of the chunks of an epoch: jittered from `seed` (numbers alone decide), or fixed when it is None."""
+    """Ends of the chunks of an epoch: jittered, as the numbers in `seed` decide, or of equal length when it is None."""
     if seed is None:
         return FixedChunks(columns, length)
-    return jittered_chunks(columns, length, np.random.default_rng(list(seed)))
+    return cast(Sequence[int], jittered_chunks(columns, length, np.random.default_rng(list(seed))))

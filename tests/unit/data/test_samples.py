@@ -10,9 +10,11 @@ from fairseq_sharnn.data.blocks import BlockBatches, BlockDataset, BlockIterator
 from fairseq_sharnn.data.corpora.base import split_path
 from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
 from fairseq_sharnn.data.corpora.bytes import ByteCorpus
+from fairseq_sharnn.data.streams.carrier import StreamCarrier
 from fairseq_sharnn.data.streams.dataset import StreamDataset
 from fairseq_sharnn.data.streams.iterator import StreamIterator
 from fairseq_sharnn.data.streams.lanes import chunk_ends, evaluation_lanes, training_lanes
+from fairseq_sharnn.data.streams.opening import TrainingOptions, Worker, training_stream
 from fairseq_sharnn.errors import UsageError
 
 DICTIONARY = ByteDictionary()
@@ -100,12 +102,8 @@ def test_the_order_of_blocks_is_an_epochs_own():
 @pytest.mark.parametrize("loaders", [0, 2])
 def test_iterator_yields_chunks_in_order_with_one_carrier_a_pass(tmp_path, loaders):
     corpus = corpus_of(tmp_path, bytes(range(100)))
-    plan = training_lanes(100, 2)
-
-    def make(epoch):
-        return streams(corpus, plan, 10, slice(0, 2), (1, epoch))
-
-    iterator = StreamIterator(make, 1, loaders)
+    options = TrainingOptions(10, seed=1, warmup=20, keep_state=True)
+    iterator = training_stream(corpus, DICTIONARY, options, 2, 1, Worker(1, 0, loaders))
     first = list(iterator.next_epoch_itr())
     assert [sample["net_input"]["stream"].index for sample in first] == list(range(len(first)))
     assert [sample["net_input"]["stream"].fresh for sample in first] == [True] + [False] * (len(first) - 1)
@@ -115,12 +113,13 @@ def test_iterator_yields_chunks_in_order_with_one_carrier_a_pass(tmp_path, loade
     assert iterator.epoch == 2 and id(second[0]["net_input"]["stream"].carrier) not in carriers
     assert id(iterator.first_batch["net_input"]["stream"].carrier) != id(iterator.carrier)
     ends = [np.cumsum([sample["target"].size(1) for sample in samples]).tolist() for samples in (first, second)]
-    assert ends[0] == make(1).ends.tolist() and ends[1] == make(2).ends.tolist()
+    assert ends == [chunk_ends(50, 10, (1, epoch)).tolist() for epoch in (1, 2)]
 
 
 def test_a_later_start_skips_chunks(tmp_path):
     corpus = corpus_of(tmp_path, bytes(range(100)))
-    iterator = StreamIterator(lambda epoch: streams(corpus, training_lanes(100, 2), 10, slice(0, 2)), 1, 0)
+    chunks = streams(corpus, training_lanes(100, 2), 10, slice(0, 2))
+    iterator = StreamIterator(chunks, StreamCarrier(), epoch=1, num_workers=0)
     iterator.load_state_dict({"version": 2, "epoch": 1, "iterations_in_epoch": 3, "shuffle": True})
     rest = iterator.next_epoch_itr()
     assert rest.n == 3 and len(rest) == 5

@@ -56,7 +56,7 @@ def truncate(path, size):
     "spoil, message",
     [
         (lambda prefix: truncate(f"{prefix}.bin", 0), "test.bin is empty"),
-        (lambda prefix: truncate(f"{prefix}.bin", 10), "has 10 bytes where .*test.idx tells of 200"),
+        (lambda prefix: truncate(f"{prefix}.bin", 10), "has 10 bytes, but .*test.idx says 200"),
         (lambda prefix: truncate(f"{prefix}.idx", 0), "test.idx is damaged or of another format"),
         (lambda prefix: truncate(f"{prefix}.idx", 20), "test.idx is damaged"),
         (lambda prefix: truncate(f"{prefix}.idx", 30), "test.idx is damaged"),

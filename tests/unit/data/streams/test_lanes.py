@@ -20,12 +20,12 @@ sizes = st.integers(1, 400)
 @given(
     total=sizes,
     lanes=st.integers(1, 20),
-    context=st.integers(0, 450),
+    warmup=st.integers(0, 450),
     length=st.integers(1, 60),
     workers=st.integers(1, 3),
 )
-def test_evaluation_scores_every_byte_once_in_order_after_its_context(total, lanes, context, length, workers):
-    plan = evaluation_lanes(total, lanes * workers, context)
+def test_evaluation_scores_every_byte_once_in_order_after_its_warmup(total, lanes, warmup, length, workers):
+    plan = evaluation_lanes(total, lanes * workers, warmup)
     seen = []
     reads = {}
     start = 0
@@ -46,7 +46,7 @@ def test_evaluation_scores_every_byte_once_in_order_after_its_context(total, lan
         scored = [p for p, s in read if s]
         assert [p for p, _ in read] == warm + scored, "warm-up comes first"
         if scored:
-            assert len(warm) == (0 if first_scored else min(context, total))
+            assert len(warm) == (0 if first_scored else min(warmup, total))
             first_scored = False
         seen += scored
     assert seen == list(range(total))
@@ -111,8 +111,8 @@ def test_what_is_unread_can_be_cut_into_other_lanes(data):
         lanes = data.draw(st.integers(1, 6))
         if size == 0:
             break
-        lead = data.draw(st.integers(0, int(left[0, 0])))
-        plan = remaining_lanes(left, lanes, lead)
+        warmup = data.draw(st.integers(0, int(left[0, 0])))
+        plan = remaining_lanes(left, lanes, warmup)
     else:
         position, scored = plan.targets(slice(None), 0, plan.columns)
         read += position[scored].tolist()
@@ -121,8 +121,8 @@ def test_what_is_unread_can_be_cut_into_other_lanes(data):
     assert sorted(read) == list(range(everything))
 
 
-def test_lead_is_the_bytes_just_before():
-    plan = remaining_lanes([[5, 8], [20, 25]], 2, lead=3)
+def test_warmup_is_the_bytes_just_before():
+    plan = remaining_lanes([[5, 8], [20, 25]], 2, warmup=3)
     position, scored = plan.targets(slice(None), 0, plan.columns)
     assert position.tolist() == [[2, 3, 4, 5, 6, 7, 20], [18, 19, 20, 21, 22, 23, 24]]
     assert scored.tolist() == [[False] * 3 + [True] * 4] * 2

@@ -1,4 +1,4 @@
-"""Stop anywhere, go on with any number of workers, lanes and chunk lengths: what is read, without any model."""
+"""Stop anywhere, resume with any number of workers, lanes and chunk lengths: what is read, without any model."""
 
 import copy
 
@@ -20,14 +20,14 @@ PAD = DICTIONARY.pad()
 configurations = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 30), st.booleans())
 
 
-def stream(corpus, workers, rank, lanes, length, jitter, rows=25, keep_state=True, seed=1) -> TrainingStream:
-    def make_plan(epoch):
+def stream(corpus, workers, rank, lanes, length, jitter, warmup=25, keep_state=True, seed=1) -> TrainingStream:
+    def plan_of(epoch):
         whole = ((0, len(corpus)),)
         seeds = (seed, epoch) if jitter else None
         return TrainingPlan(whole, workers * lanes, length, seeds, 0, len(corpus), corpus.fingerprint())
 
     mine = slice(rank * lanes, (rank + 1) * lanes)
-    return TrainingStream(corpus, DICTIONARY, make_plan, mine, rows, keep_state, 1, 0)
+    return TrainingStream(corpus, DICTIONARY, plan_of, mine, warmup, keep_state, 1, 0)
 
 
 def reader(corpus, configuration):
@@ -84,13 +84,24 @@ def test_a_resumed_epoch_reads_what_the_whole_one_reads(tmp_path, size, before, 
         assert all(list(lane) == sorted(lane) for lane in rest.values()), "each lane reads forward"
 
 
+def test_plans_keep_the_names_that_checkpoints_have_always_had():
+    """A checkpoint of any version of the package resumes, and an older version resumes those of this one."""
+    saved = {"ranges": [[0, 50], [90, 120]], "lanes": 2, "length": 10, "seed": [1, 2], "lead": 7}
+    saved.update({"size": 120, "fingerprint": "abc"})
+    plan = TrainingPlan.from_dict(saved)
+    assert plan == TrainingPlan(((0, 50), (90, 120)), 2, 10, (1, 2), 7, 120, "abc")
+    assert plan.warmup == 7 and plan.to_dict() == saved
+    assert plan.lane_plan.scored.tolist() == [40, 40] and plan.ends[-1] == 40, "what is computed is not saved"
+    assert plan.to_dict() == saved
+
+
 def test_lanes_are_rebuilt_from_the_bytes_just_before(tmp_path):
     (tmp_path / "train").write_bytes(bytes(range(200)))
     corpus = ByteCorpus(str(tmp_path / "train"))
     old = stream(corpus, 1, 0, 2, 10, False)
     read([old.next_epoch_itr()], 4)  # lanes at 40 and 140
     state = {**old.state_dict(), "epoch": 1}
-    new = stream(corpus, 1, 0, 3, 8, False, rows=25)
+    new = stream(corpus, 1, 0, 3, 8, False, warmup=25)
     new.load_state_dict(state)
     itr = new.next_epoch_itr()
     sample = next(itr)
@@ -115,14 +126,14 @@ def test_state_goes_to_the_checkpoint_and_to_the_lanes_it_belongs_to(tmp_path):
 
     hidden = torch.randn(4, 3)
     memory = Memory.from_rows(torch.randn(4, 5, 3, dtype=torch.float16))
-    old.carrier.keep(Model(), 1, None, whole_update=True)
+    old.carrier.keep(Model(), 1, None)
     model = Model()
-    old.carrier.keep(model, 1, StreamState((LayerState(hidden, hidden + 1, memory),)), whole_update=True)
+    old.carrier.keep(model, 1, StreamState((LayerState(hidden, hidden + 1, memory),)))
     old.gather_state(1, 0, None)
     saved = old.state_dict()
     torch.save(saved, tmp_path / "state.pt")
     saved = torch.load(tmp_path / "state.pt", weights_only=True)
-    for rank in range(2):  # one worker with four lanes goes on as two with two
+    for rank in range(2):  # one worker with four lanes resumes as two with two
         new = stream(corpus, 2, rank, 2, 10, True)
         new.load_state_dict(saved)
         (layer,) = new.carrier.before(Model(), 1).layers
