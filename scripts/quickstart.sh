@@ -1,50 +1,78 @@
 #!/usr/bin/env bash
-# From a bare clone to a trained, evaluated model and a sample of its text: scripts/quickstart.sh [OUT]
+# From a bare clone to a trained and evaluated model and a sample of its text: scripts/quickstart.sh [--minutes M] [OUT]
 #
-# Corpus: the standard library of this Python, 6 MB of code and documentation. Everything lands in OUT (work/quickstart).
-# A finished step is not repeated; an interrupted training goes on from its last checkpoint.
+# Corpus: the standard library of this Python, 6 MB of code and documentation. All files go to OUT (work/quickstart).
+# Training takes M minutes (4). A finished step is not repeated; an interrupted training resumes from its last checkpoint.
 set -euo pipefail
 here="$PWD"
 cd "$(dirname "$0")/.."
-out="${1:-work/quickstart}"
-if [ $# -gt 0 ] && [ "${out#/}" = "$out" ]; then
-  out="$here/$out"
-fi
-updates=1000
+
+fail() { # fail CODE MESSAGE
+  echo "quickstart: $2" >&2
+  exit "$1"
+}
+
+out=work/quickstart
+minutes=4
+while [ $# -gt 0 ]; do
+  case "$1" in
+  --minutes)
+    [[ "${2:-}" =~ ^[0-9]+(\.[0-9]+)?$ && "$2" =~ [1-9] ]] || fail 2 "--minutes needs a number above 0"
+    minutes="$2"
+    shift 2
+    ;;
+  -*) fail 2 "usage: scripts/quickstart.sh [--minutes M] [OUT]" ;;
+  *)
+    out="$1"
+    [ "${out#/}" != "$out" ] || out="$here/$out"
+    shift
+    ;;
+  esac
+done
 
 scripts/setup.sh
 bin=.venv/bin
 mkdir -p "$out"
+
+# The last value of a field in fairseq's log, whose lines are JSON.
+logged() { # logged FIELD LINES
+  sed -n 's/.*"'"$1"'": "\{0,1\}\([0-9.]*\).*/\1/p' <<<"$2" | tail -n 1
+}
+
+# Of the log: one line for every 25 updates and for every validation, and all errors.
+show_progress() {
+  local line
+  while IFS= read -r line; do
+    case "$line" in
+    *"| train_inner |"*)
+      printf '  update %5s   %s bits per byte   %s bytes/s\n' \
+        "$(logged num_updates "$line")" "$(logged bpb "$line")" "$(logged wps "$line")"
+      ;;
+    *"| valid |"*) printf '  validation     %s bits per byte\n' "$(logged valid_bpb "$line")" ;;
+    *[Ee]rror* | *ERROR*) printf '%s\n' "$line" ;;
+    esac
+  done
+}
 
 if [ ! -e "$out/data/test" ]; then
   echo "quickstart: corpus"
   "$bin/python" scripts/prepare_corpus.py stdlib "$out/data"
 fi
 
-if [ ! -e "$out/trained" ]; then
-  echo "quickstart: training $updates updates of sha_rnn_tiny, 4,096 bytes each ($out/train.log; about 5 minutes on two cores)"
+# A rate that stays the same after its warm-up suits a training whose number of updates nobody knows beforehand.
+if [ "$(cat "$out/trained" 2>/dev/null)" != "$minutes" ]; then
+  echo "quickstart: training sha_rnn_tiny for $minutes minutes, 4,096 bytes an update (log: $out/train.log)"
   "$bin/fairseq-train" "$out/data" --user-dir fairseq_sharnn --task byte_level_lm --cpu \
     --arch sha_rnn_tiny --context-length 1024 --dropout 0.0 \
     --optimizer lamb_min_trust --lr 4e-3 --lr-scheduler fixed --warmup-updates 50 --clip-norm 0.25 \
-    --batch-size 32 --tokens-per-sample 128 --max-update "$updates" \
+    --batch-size 32 --tokens-per-sample 128 --stop-time-hours "$("$bin/python" -c "print($minutes / 60)")" \
     --save-dir "$out/checkpoints" --save-interval-updates 250 --keep-interval-updates 1 --no-epoch-checkpoints \
     --log-format json --log-interval 25 2>&1 |
-    tee "$out/train.log" |
-    "$bin/python" -u -c '
-import json, sys
-for line in sys.stdin:
-    start = line.find("{")
-    if start >= 0 and ("train_inner" in line or "| valid |" in line):
-        log = json.loads(line[start:])
-        if "train_inner" in line:
-            print("  update {num_updates:>5}   {bpb} bits per byte   {wps} bytes/s".format(**log))
-        else:
-            print("  validation     {valid_bpb} bits per byte".format(**log))
-    elif "error" in line.lower():
-        print(line, end="")
-' || { tail -n 5 "$out/train.log" >&2; exit 1; }
-  touch "$out/trained"
+    tee "$out/train.log" | show_progress || { tail -n 5 "$out/train.log" >&2; exit 1; }
+  echo "$minutes" >"$out/trained"
 fi
+end="$(grep '| train |' "$out/train.log")"
+read_bytes="$("$bin/python" -c "print(f'{$(logged train_num_updates "$end") * $(logged train_wpb "$end") / 1e6:.1f} million')")"
 
 echo "quickstart: evaluating the test split"
 "$bin/fairseq-eval-lm" "$out/data" --user-dir fairseq_sharnn --task byte_level_lm --cpu \
@@ -55,16 +83,8 @@ tokens="$(sed -n 's/.*Evaluated \([0-9,]*\) tokens.*/\1/p' "$out/eval.log")"
 bits="$(sed -n 's/.*Loss (base 2): \([0-9.]*\),.*/\1/p' "$out/eval.log")"
 
 echo "quickstart: a sample"
-"$bin/python" - "$out" <<'PYTHON'
-import logging
-import sys
-
-logging.disable(logging.INFO)
-from fairseq_sharnn.models.sha_rnn import SHARNNLanguageModel
-
-model = SHARNNLanguageModel.from_pretrained(f"{sys.argv[1]}/checkpoints", "checkpoint_best.pt", sys.argv[1])
-print(model.sample("    def read(self", length=400, temperature=0.7, seed=1))
-PYTHON
+"$bin/python" -m fairseq_sharnn sample --model "$out/checkpoints/checkpoint_best.pt" \
+  --prompt "    def read(self" --length 400 --temperature 0.7 --seed 1
 
 echo
-echo "quickstart: $bits bits per byte on the $tokens bytes of $out/data/test"
+echo "quickstart: $bits bits per byte on the $tokens bytes of $out/data/test, after $read_bytes bytes of training in $minutes minutes"
