@@ -1,4 +1,4 @@
-"""Several workers on CPU, through torchrun and the very fairseq-train."""
+"""Several workers on CPU, through torchrun and the real fairseq-train; resumes without torchrun's own processes."""
 
 import math
 import os
@@ -11,7 +11,7 @@ import torch
 
 from tests.conftest import MICRO, RECIPE, USER_DIR, eval_lm, free_port, run_command, write_corpus
 from tests.integration.checkpoints import differences, load
-from tests.integration.forked import train_forked
+from tests.integration.forked import train_forked, train_workers
 
 UPDATES = 50
 EVERY = ("--save-interval-updates", 1, "--validate-interval-updates", 20)
@@ -26,6 +26,11 @@ def torchrun(data, save_dir, *arguments, workers=2, **options):
         *("--warmup-updates", 5, "--dropout", 0, "--save-dir", save_dir, *arguments),
         **options,
     )
+
+
+def workers(data, save_dir, *arguments, count=2):
+    """The same command without torchrun's own processes, which take longer than these trainings."""
+    return train_workers(*(count, data, save_dir, "--batch-size", 2, "--warmup-updates", 5, "--dropout", 0), *arguments)
 
 
 def curve(finished):
@@ -123,13 +128,13 @@ def test_losses_agree_to_five_digits(one, two):
         assert together[update] == pytest.approx(loss, abs=1e-5), update
 
 
-@pytest.mark.parametrize("workers, lanes", [(2, 3), (1, 5)])
-def test_two_workers_go_on_in_other_lanes(small, tmp_path, workers, lanes):
+@pytest.mark.parametrize("count, lanes", [(2, 3), (1, 5)])
+def test_two_workers_resume_in_other_lanes(small, tmp_path, count, lanes):
     """Uneven lanes at the end of the epoch, one perhaps with nothing but padding: no hang, no byte lost."""
-    first = torchrun(small, tmp_path, "--max-update", 20)
-    rest = torchrun(small, tmp_path, "--max-epoch", 1, "--batch-size", lanes, workers=workers)
+    first = workers(small, tmp_path, "--max-update", 20)
+    rest = workers(small, tmp_path, "--max-epoch", 1, "--batch-size", lanes, count=count)
     assert rest.code == 0, rest.output[-3000:]
-    assert f"in {workers * lanes} lanes of chunks of 32 bytes (it was 4 of 32)" in rest.output
+    assert f"in {count * lanes} lanes of chunks of 32 bytes (it was 4 of 32)" in rest.output
     counts = [float(n) for run in (first, rest) for n in re.findall(r"train_inner.*?wpb=([\d.]+)", run.output)]
     assert sum(counts) == 5000
     assert not re.search(r"\bnan\b", rest.output.lower())
@@ -145,17 +150,17 @@ def test_validation_counts_each_byte_once_over_all_workers(one, two):
 @pytest.mark.parametrize("options", [(), ("--update-freq", 2), ("--fp16", "--fp16-init-scale", 4)])
 def test_two_workers_resume_exactly(small, tmp_path, options):
     common = ("--dropout", 0.1, *options)
-    whole = torchrun(small, tmp_path / "whole", *common, "--max-update", 9)
+    whole = workers(small, tmp_path / "whole", *common, "--max-update", 9)
     assert whole.code == 0, whole.output[-3000:]
-    torchrun(small, tmp_path / "broken", *common, "--max-update", 6)
-    again = torchrun(small, tmp_path / "broken", *common, "--max-update", 9)
+    workers(small, tmp_path / "broken", *common, "--max-update", 6)
+    again = workers(small, tmp_path / "broken", *common, "--max-update", 9)
     assert again.code == 0, again.output[-3000:]
     assert differences(tmp_path / "whole" / "checkpoint_last.pt", tmp_path / "broken" / "checkpoint_last.pt") == []
 
 
-def test_one_worker_goes_on_for_two(small, one, tmp_path):
-    """Stop with two workers of two lanes, go on with one of four: the lanes are the same, so is the trajectory."""
-    torchrun(small, tmp_path, "--max-update", 20)
+def test_one_worker_resumes_for_two(small, one, tmp_path):
+    """Stop with two workers of two lanes, resume with one of four: the lanes are the same, so is the trajectory."""
+    workers(small, tmp_path, "--max-update", 20)
     rest = train_forked(
         *(small, tmp_path, "--warmup-updates", 5, "--dropout", 0, "--max-update", UPDATES, "--log-interval", 1)
     )
