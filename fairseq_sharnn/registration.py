@@ -86,7 +86,11 @@ class _Registrar:
         sys.meta_path.remove(self)
         register()
         module = sys.modules.get(name)  # registering has imported it, or its own import follows now
-        return None if module is None else ModuleSpec(name, _Imported(module), is_package=hasattr(module, "__path__"))
+        if module is None:
+            return None
+        spec = ModuleSpec(name, _Imported(module), is_package=hasattr(module, "__path__"))
+        module.__spec__ = spec  # Python takes this one for a module that a finder has imported, and would load it again
+        return spec
 
 
 class _Imported:
