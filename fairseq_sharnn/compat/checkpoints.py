@@ -4,7 +4,6 @@ import functools
 import shutil
 from argparse import Namespace
 from contextlib import contextmanager
-from typing import Any, List
 
 import torch
 from fairseq import checkpoint_utils
@@ -12,26 +11,22 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.trainer import Trainer
 
-from fairseq_sharnn.compat.checkpoint_files import check_sums, refuse_ruins, replaced
+from fairseq_sharnn.compat.checkpoint_files import check_sums, refuse_ruins, write_checkpoint
 from fairseq_sharnn.compat.option_checks import refuse_other_task
-from fairseq_sharnn.compat.patching import patch
+from fairseq_sharnn.compat.patching import patch, replaced
 from fairseq_sharnn.errors import UsageError
 
 
 @contextmanager
 def _torch_load(weights_only: bool):
-    """Have torch.load calls that do not say it themselves load with `weights_only`, for one call of fairseq."""
-    load = torch.load
-    torch.load = functools.partial(load, weights_only=weights_only)
-    try:
+    """Within the block, calls of torch.load that leave `weights_only` open load with this value of it."""
+    with replaced(torch, "load", functools.partial(torch.load, weights_only=weights_only)):
         yield
-    finally:
-        torch.load = load
 
 
-def load_safely_and_in_one_line() -> None:
-    """A damaged, foreign or missing checkpoint ends in a traceback that does not name the file; altered tensors are not
-    noticed at all; and fairseq 0.12.2 runs code from the file. One line, checksums, `weights_only`.
+def load_safely() -> None:
+    """A damaged, foreign or missing checkpoint ends in a traceback that does not name the file. Altered tensors are not
+    noticed at all. fairseq 0.12.2 runs code from the file. The patch: one line, checksums, `weights_only`.
     Test: test_bad_input.py, test_compat.py.
     """
 
@@ -41,12 +36,7 @@ def load_safely_and_in_one_line() -> None:
             check_sums(path)
             with _torch_load(weights_only=True):
                 state = original(path, *args, **kwargs)
-            for task in _resuming:
-                if hasattr(task, "check_checkpoint"):
-                    task.check_checkpoint(state.get("task_state"), f"checkpoint {path}")
             return state
-        except UsageError:
-            raise
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UsageError(
@@ -74,9 +64,18 @@ def load_safely_and_in_one_line() -> None:
 
     @patch(Trainer, "load_checkpoint")
     def load_checkpoint(original, self, filename, *args, **kwargs):
-        _resuming.append(self.task)
+        load = checkpoint_utils.load_checkpoint_to_cpu
+
+        def load_and_check(path, *args, **kwargs):
+            """fairseq never shows the trainer's task the state that the checkpoint holds of it."""
+            state = load(path, *args, **kwargs)
+            if hasattr(self.task, "check_checkpoint"):
+                self.task.check_checkpoint(state.get("task_state"), f"checkpoint {path}")
+            return state
+
         try:
-            return original(self, filename, *args, **kwargs)
+            with replaced(checkpoint_utils, "load_checkpoint_to_cpu", load_and_check):
+                return original(self, filename, *args, **kwargs)
         except AssertionError as error:
             if "--reset-optimizer" not in str(error):
                 raise
@@ -92,23 +91,17 @@ def load_safely_and_in_one_line() -> None:
                 f"checkpoint {filename} does not fit the model: use the --arch and sizes it was trained with, "
                 "or another --save-dir"
             ) from error
-        finally:
-            _resuming.pop()
 
 
-# The task of the trainer that is loading a checkpoint: fairseq never shows it the task's state.
-_resuming: List[Any] = []
-
-
-def are_replaced_whole() -> None:
-    """fairseq copies checkpoint_last.pt and checkpoint_best.pt over the old ones in place, and after a full disk goes on
-    writing behind the broken part. A file takes its name only when it is complete and on disk.
+def write_atomically() -> None:
+    """fairseq copies checkpoint_last.pt and checkpoint_best.pt over the old ones in place, and after a full disk it
+    continues to write after the broken part. The patch: a file takes its name only when it is complete and on disk.
     Test: test_compat.py, tests/stress/kill_and_resume.py.
     """
 
     @patch(PathManager, "copy")
     def copy(original, src_path, dst_path, overwrite=False):
-        return replaced(dst_path, lambda temporary: shutil.copyfile(src_path, temporary))
+        return write_checkpoint(dst_path, lambda temporary: shutil.copyfile(src_path, temporary))
 
     @patch(checkpoint_utils, "torch_persistent_save")
     def torch_persistent_save(original, obj, filename, async_write=False):
@@ -119,11 +112,11 @@ def are_replaced_whole() -> None:
             with open(temporary, "wb") as file:  # through Python, whose errors say what is wrong
                 torch.save(obj, file)
 
-        return replaced(filename, write)
+        return write_checkpoint(filename, write)
 
 
 def gather_streams() -> None:
-    """Only rank 0 asks the epoch iterator for its state; here every rank is still at hand to send its lanes.
+    """Only rank 0 asks the epoch iterator for its state. The patch: before that, every rank sends it its lanes' state.
     Test: test_workers.py.
     """
 
@@ -138,9 +131,9 @@ def gather_streams() -> None:
         return original(cfg, trainer, epoch_itr, val_loss)
 
 
-def reach_every_worker() -> None:
-    """Rank 0 sends the checkpoint it has read to the others, through a torch.load that since torch 2.6 refuses the
-    configuration in it. It comes from our own rank 0, in memory. Test: test_workers.py.
+def broadcast_checkpoints() -> None:
+    """Rank 0 sends the checkpoint that it has read to the others, through a torch.load that refuses the configuration in
+    it since torch 2.6. The data comes from our own rank 0, in memory, so it is safe. Test: test_workers.py.
     """
 
     @patch(distributed_utils, "_broadcast_object_slow")
@@ -149,7 +142,7 @@ def reach_every_worker() -> None:
             return original(*args, **kwargs)
 
 
-def of_lstm_lm_load() -> None:
+def allow_namespace() -> None:
     """Checkpoints of fairseq's older models hold an argparse.Namespace, which torch refuses to unpickle with
     `weights_only`. A Namespace is plain data. Test: test_bytes_in_bits_out.py.
     """

@@ -8,7 +8,7 @@ from fairseq_sharnn.compat.patching import patch
 from fairseq_sharnn.models.adaptive import losses_in_bands
 
 
-def adaptive_loss_counts_every_target() -> None:
+def count_every_target() -> None:
     """fairseq takes number 1 of every band for padding, though the bands behind the first are numbered from 0: a symbol
     of each gets no loss. And it sums the loss in half precision, which ends at 65504: 16 x 1024 targets of a fresh model
     cost more. Padding is looked for in the first band alone; bands answer in float32, to the scorer as well.

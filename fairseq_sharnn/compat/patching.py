@@ -2,10 +2,11 @@
 
 import functools
 import inspect
+from contextlib import contextmanager
 
 
 def patch(owner, name: str):
-    """Replace `owner.name` by the decorated function, which takes the original first. Once a process."""
+    """Replace `owner.name` by the decorated function, which takes the original first. Once in a process."""
 
     def decorate(function):
         original = getattr(owner, name)
@@ -21,3 +22,14 @@ def patch(owner, name: str):
         setattr(owner, name, staticmethod(patched) if of_class else patched)
 
     return decorate
+
+
+@contextmanager
+def replaced(owner, name: str, function):
+    """Within the block, `owner.name` is `function`."""
+    original = getattr(owner, name)
+    setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)

@@ -17,7 +17,7 @@ from fairseq_sharnn.compat.patching import patch
 from fairseq_sharnn.errors import UsageError, usage_errors_in_one_line
 
 
-def starts_as_asked() -> None:
+def check_and_launch() -> None:
     """Before training starts: torchrun works on CPU too (fairseq starts independent runs that overwrite each other),
     --bf16 does not ask for a TPU, what cannot work is refused in one line, and evaluation stays in one process: with
     --distributed-world-size above 1 fairseq prints the figure of a part of the file.
@@ -80,7 +80,7 @@ class _InOneLine:
             return self.main(cfg, **kwargs)
 
 
-def generation_ends_in_one_line() -> None:
+def end_generation_in_one_line() -> None:
     """fairseq-generate is the one command line that does not start through `call_main`. Test: test_bad_input.py."""
     generate = sys.modules.get("fairseq_cli.generate")
     if generate is not None:
@@ -91,7 +91,7 @@ def generation_ends_in_one_line() -> None:
             return original(cfg)
 
 
-def process_groups_end_before_the_interpreter() -> None:
+def end_process_groups_at_exit() -> None:
     """fairseq leaves process groups behind. Their threads go on, and now and then one of gloo aborts its process at
     interpreter exit, after all work is done. Here for workers that fairseq starts itself and for those that fail; only
     with gloo, for NCCL may wait for peers that are gone. Test: test_workers.py.
@@ -126,7 +126,7 @@ def _leave_gpus_alone(distributed) -> None:
         distributed.distributed_world_size = 1
 
 
-def no_warning_flood() -> None:
+def silence_warnings() -> None:
     """fairseq calls parts of torch and hydra that warn about their future at every start; nothing a user can act on. Nor
     on cuDNN's advice to flatten LSTM weights that DropConnect has just made, or bf16 ones.
     Test: test_bytes_in_bits_out.py.

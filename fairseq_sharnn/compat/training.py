@@ -13,7 +13,7 @@ from fairseq_sharnn.errors import UsageError
 logger = logging.getLogger(__name__)
 
 
-def lamb_is_never_flattened() -> None:
+def never_flatten_lamb() -> None:
     """`--fp16` flattens all parameters into one buffer, for which LAMB's norms are another algorithm. fairseq only
     refuses, after building the buffer; where the optimizer declares that it takes no flat parameters, keep tensors.
     The optimizer is also told that it holds master weights, which nothing else saves. Test: test_precision.py.
@@ -50,7 +50,7 @@ def _tell_names(trainer) -> None:
         optimizer.watch_trust(names, trainer.get_num_updates)
 
 
-def failed_updates_say_where() -> None:
+def explain_failed_updates() -> None:
     """fairseq drops the chunk of an update that runs out of memory and goes on, which tears a stream; and it does not
     say where a NaN came from. Stop with the update, the chunk and the place; the last checkpoint is still good.
     Test: test_resume.py.
@@ -82,7 +82,7 @@ def failed_updates_say_where() -> None:
             ) from error
 
 
-def best_metric_is_one_that_exists() -> None:
+def check_best_metric() -> None:
     """A mistyped --best-checkpoint-metric is a KeyError at the first validation. Test: test_bad_input.py."""
     from fairseq_cli import train
 
