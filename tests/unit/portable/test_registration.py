@@ -35,6 +35,7 @@ def test_importing_the_package_imports_neither_torch_nor_fairseq():
         "import fairseq_sharnn, fairseq_cli.train",
         "import fairseq_sharnn, fairseq_cli.eval_lm, fairseq_cli.train\nassert fairseq_cli.train and fairseq_cli.eval_lm",
         "from fairseq_sharnn.data.samples import make_sample",
+        "import fairseq_sharnn.optim.lamb_min_trust as m\nassert m.__spec__.origin.endswith('lamb_min_trust.py')",
         "import fairseq_sharnn.models as m, sys\nassert sys.modules['fairseq_sharnn.models'] is m",
     ],
 )
