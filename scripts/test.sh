@@ -16,6 +16,9 @@ if [ -x "$venv/bin/ruff" ]; then
   "$venv/bin/ruff" check .
   "$venv/bin/ruff" format --check .
 fi
+if [ -x "$venv/bin/mypy" ]; then
+  "$venv/bin/mypy"
+fi
 # Two test processes of one thread each: on two cores that is twice as fast as one process of two.
 export OMP_NUM_THREADS=1
 exec "$venv/bin/python" -m pytest -n 2 --dist worksteal "$@"

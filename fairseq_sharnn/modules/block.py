@@ -46,9 +46,9 @@ class Block(nn.Module):
         """
         state = self.empty_state(h) if state is None else state
         attend = partial(self._attend, memory=state.memory)
-        if isinstance(self.boom, Boom) and is_single_step(h, self.lstm.weight_ih_l0, self.training):
-            h, *after = block_step(h, state.hidden, state.cell, self._step_weights(), attend)
-            return h, LayerState(*after)
+        if isinstance(self.boom, Boom) and is_single_step(h, self.boom.expand.weight, self.training):
+            h, hidden, cell, memory = block_step(h, state.hidden, state.cell, self._step_weights(), attend)
+            return h, LayerState(hidden, cell, memory)
         h, hidden, cell = self._recur(self.ln_input(h), state)  # [T, B, D], [B, D], [B, D]
         h, memory = attend(self._drop(h))  # [T, B, D]: no residual around the LSTM
         f = self.ln_boom_input(h)  # [T, B, D]
@@ -64,9 +64,9 @@ class Block(nn.Module):
 
     def _recur(self, x: Tensor, state: LayerState) -> Tuple[Tensor, Tensor, Tensor]:
         """Run the LSTM over x [T, B, D]. DropConnect draws one mask over the hidden-to-hidden matrix for the chunk."""
-        x = x.to(self.lstm.weight_ih_l0.dtype)
-        weight_hh = dropconnect(self.lstm.weight_hh_l0, self.dropconnect, self.training)  # [4D, D]
-        weights = (self.lstm.weight_ih_l0, weight_hh, self.lstm.bias_ih_l0, self.lstm.bias_hh_l0)
+        weight_ih, weight_hh, bias_ih, bias_hh = self.lstm.all_weights[0]  # [4D, D] twice, [4D] twice
+        x = x.to(weight_ih.dtype)
+        weights = (weight_ih, dropconnect(weight_hh, self.dropconnect, self.training), bias_ih, bias_hh)
         return lstm(x, weights, state.hidden.to(x.dtype), state.cell.to(x.dtype), self.training)
 
     def _attend(self, h: Tensor, memory: Optional[Memory]) -> Tuple[Tensor, Optional[Memory]]:
@@ -90,11 +90,8 @@ class Block(nn.Module):
         return dropout(x, self.dropout, self.training)
 
     def _step_weights(self) -> StepWeights:
-        norm, before, residual, lstm_, expand = (
-            *(self.ln_input, self.ln_boom_input, self.ln_boom_residual),
-            *(self.lstm, self.boom.expand),
-        )
+        norm, before, residual, expand = self.ln_input, self.ln_boom_input, self.ln_boom_residual, self.boom.expand
         return StepWeights(
-            (norm.weight, norm.bias, lstm_.weight_ih_l0, lstm_.weight_hh_l0, lstm_.bias_ih_l0, lstm_.bias_hh_l0),
+            (norm.weight, norm.bias, *self.lstm.all_weights[0]),
             (before.weight, before.bias, residual.weight, residual.bias, expand.weight, expand.bias),
         )

@@ -21,7 +21,8 @@ class Boom(nn.Module):
 
     def forward(self, f: Tensor) -> Tensor:
         """f: [..., D] -> [..., D]"""
-        weight, bias = self.expand.weight, self.expand.bias  # [H, D], [H]
+        weight: Tensor = self.expand.weight  # [H, D]
+        bias: Tensor = self.expand.bias  # [H]
         if self.used < weight.size(0):
             weight, bias = weight[: self.used], bias[: self.used]
         return boom(f, weight, bias, self.dropout, self.training)

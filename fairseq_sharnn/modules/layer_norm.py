@@ -6,5 +6,5 @@ from torch import nn
 
 LAYER_NORM_EPS = 1e-12
 
-# Makes a LayerNorm from a width and `eps`: nn.LayerNorm, or apex's fused one on CUDA.
-LayerNormFactory = Callable[..., nn.Module]
+# Makes a LayerNorm from a width and `eps`: nn.LayerNorm, or one like it, such as apex's fused one on CUDA.
+LayerNormFactory = Callable[..., nn.LayerNorm]

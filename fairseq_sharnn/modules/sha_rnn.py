@@ -1,7 +1,7 @@
 """The whole network, in torch only: embedding, blocks, tied output projection (spec, "Model")."""
 
 import math
-from typing import Optional, Tuple
+from typing import Any, Iterable, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ class StreamNetwork(nn.Module):
     """
 
     embed: nn.Module
+    blocks: Iterable[Any]  # nn.ModuleList of Block
 
     def __init__(self, sizes: SHARNNSizes, rates: SHARNNDropout, checkpoint_activations: bool):
         """checkpoint_activations: compute activations again in the backward pass instead of keeping them."""
@@ -76,6 +77,8 @@ class StreamNetwork(nn.Module):
 
 class SHARNN(StreamNetwork):
     """The paper's network. The output projection is the embedding's own matrix, with a bias."""
+
+    embed: nn.Embedding
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Softmax attention over memory and chunk, causal inside the chunk (spec, "Attention")."""
 
 import math
-from typing import List, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -81,7 +81,7 @@ class _PlainAttention(torch.autograd.Function):
         rows = _count(segments)
         scale = keep_scale(rate, query.device) if rate > 0 else 1.0
         out = torch.empty_like(query, memory_format=torch.contiguous_format)
-        saved = []
+        saved: List[Optional[Tensor]] = []
         future = torch.ones(length, length, dtype=torch.bool, device=query.device).triu_(1) if length > 1 else None
         for group in _lane_groups(lanes, length * rows, query.device):
             value_mask = keep_mask((group.stop - group.start, rows, width), rate, query.device) if rate > 0 else None
@@ -92,7 +92,7 @@ class _PlainAttention(torch.autograd.Function):
                     scores[:, :, rows - length :].masked_fill_(future, -math.inf)
                 attention = torch.softmax(scores, dim=-1)  # [G, T, S + T]; float32 inside for half precision too
                 del scores
-                if rate > 0:
+                if value_mask is not None:
                     score_mask = keep_mask(attention.shape, rate, query.device)
                     mixed = _weighted_sum(attention * score_mask, _masked(keys, value_mask[:, :, columns]))
                     out[group, :, columns] = mixed.mul_(scale * scale)

@@ -51,7 +51,7 @@ def _load(folder: Path) -> Optional[Any]:
     return torch.ops.fairseq_sharnn
 
 
-ops = _load(Path(__file__).parent)
+ops: Any = _load(Path(__file__).parent)
 
 
 def usable(*tensors: Tensor) -> bool:

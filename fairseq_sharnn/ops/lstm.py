@@ -11,8 +11,10 @@ from fairseq_sharnn.ops import kernels
 # With fewer lanes for each thread, torch's own LSTM is faster: it splits the product of one step over the threads.
 _LANES_A_THREAD = 4
 
+OutHiddenCell = Tuple[Tensor, Tensor, Tensor]
 
-def lstm(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor, training: bool) -> Tuple[Tensor, ...]:
+
+def lstm(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor, training: bool) -> OutHiddenCell:
     """Run an LSTM layer over x [T, B, D] from hidden and cell [B, D], which take no gradient.
 
     weights: weight_ih, weight_hh [4D, D], bias_ih, bias_hh [4D]. training: torch's CUDA kernels need to know it.
@@ -27,16 +29,14 @@ def lstm(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor, tra
     return lstm_plain(x, weights, hidden, cell, training)
 
 
-def lstm_plain(
-    x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor, training: bool
-) -> Tuple[Tensor, ...]:
+def lstm_plain(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor, training: bool) -> OutHiddenCell:
     """`lstm` by torch's own kernels: oneDNN on CPU, cuDNN on a GPU (with nn.LSTM's flat weights, if they are its)."""
     start = (hidden.unsqueeze(0), cell.unsqueeze(0))
     out, hidden, cell = torch._VF.lstm(x, start, list(weights), True, 1, 0.0, training, False, False)
     return out, hidden.squeeze(0), cell.squeeze(0)
 
 
-def _plain_step(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor) -> Tuple[Tensor, ...]:
+def _plain_step(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor) -> OutHiddenCell:
     """A step x [B, D] without gradient: torch's LSTM would spend most of it on reordering its weights."""
     weight_ih, weight_hh, bias_ih, bias_hh = weights
     gates = torch.addmm(bias_ih, x, weight_ih.t()).addmm_(hidden, weight_hh.t()).add_(bias_hh)  # [B, 4D]
@@ -50,7 +50,7 @@ def _plain_step(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tens
     return hidden.unsqueeze(0), hidden, cell
 
 
-def lstm_fused(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor) -> Tuple[Tensor, ...]:
+def lstm_fused(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor) -> OutHiddenCell:
     """`lstm` by the CPU kernel, which gives each thread its own lanes."""
     out, cell = _Recurrence.apply(x, *weights, hidden.detach(), cell.detach())
     return out, out[-1].detach().clone(), cell  # a view would keep all of out alive in the state

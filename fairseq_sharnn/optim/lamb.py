@@ -84,7 +84,7 @@ class LambMinTrust(torch.optim.Optimizer):
             squares.append(state["exp_avg_sq"])
         precise = moments[0].dtype
         weights: List[Tensor] = [parameter.to(precise) for parameter in parameters]  # the parameters, if in float32
-        grads = [parameter.grad.to(precise) for parameter in parameters]
+        grads = [parameter.grad.to(precise) for parameter in parameters if parameter.grad is not None]  # all have one
 
         torch._foreach_mul_(moments, beta1)
         torch._foreach_add_(moments, grads, alpha=1 - beta1)
@@ -106,7 +106,7 @@ class LambMinTrust(torch.optim.Optimizer):
             self.trust_ratios.update(zip(parameters, trust.unbind()))
 
     @staticmethod
-    def _trust(weight_norms: List[Tensor], update_norms: List[Tensor], min_trust: float) -> Tensor:
+    def _trust(weight_norms: Sequence[Tensor], update_norms: Sequence[Tensor], min_trust: float) -> Tensor:
         """Trust ratios [number of tensors] from the norms of weights and updates."""
         weight_norm, update_norm = torch.stack(list(weight_norms)), torch.stack(list(update_norms))
         trust = weight_norm.clamp(max=_LARGEST_WEIGHT_NORM) / update_norm

@@ -141,6 +141,15 @@ def test_dropconnect_masks_the_recurrent_weights(monkeypatch):
     torch.testing.assert_close(block(x, None)[0], masked)
 
 
+@pytest.mark.parametrize("cast", [torch.nn.Module.double, torch.nn.Module.half])
+def test_the_lstm_gets_the_flat_weights_that_cudnn_needs(cast):
+    """The very tensors that nn.LSTM would pass: on a GPU they lie in one buffer, and cuDNN copies nothing."""
+    block = cast(Block(SHARNNSizes(1, 4, 8), NO_DROPOUT, attends=False))
+    weights = list(block.lstm.all_weights[0])
+    assert len(weights) == 4
+    assert all(ours is theirs for ours, theirs in zip(weights, block.lstm._flat_weights))
+
+
 def test_under_autocast_memory_is_rounded_once_as_attention_would_each_time():
     class NormOfCuda(torch.nn.LayerNorm):
         """CUDA's autocast has layer norms answer in float32, the CPU's in its own type."""
