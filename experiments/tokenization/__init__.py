@@ -1,1 +1,1 @@
-"""What scripts/tokenization_study.py does, one file a step."""
+"""What tokenization does to a perplexity: one text as bytes, words and word pieces, for SHA-RNN and a Transformer."""

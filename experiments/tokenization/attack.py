@@ -1,84 +1,90 @@
-"""The attack: the same text under other segmentations, and what the reported figures make of it.
+"""The attack: the same text under other segmentations, and how far they move the figures that are reported of it.
 
-Bytes, which have one segmentation, go through the same measurements as the control.
+Bytes have one segmentation. They go through the same measurements as a control.
 """
 
 import math
-from typing import Dict, List
+from typing import List, Sequence, Tuple, Union
 
 import numpy as np
 import sentencepiece
 
-from experiments.tokenization.readers import reader_of
-from experiments.tokenization.segmentations import LINE_END, ListCorpus, Segmenter, units_of
+from experiments.tokenization.readers import make_reader
+from experiments.tokenization.records import CANONICAL, EASIEST, LIKELIEST, SegmentationFigures, SumFigures
+from experiments.tokenization.segmentations import LINE_END, ListCorpus, OneSegmentation, Segmenter, units_of
 from fairseq_sharnn.data.text.spans import count_words
 from fairseq_sharnn.evaluation.scoring import Scorer
 
 ALPHAS = (1.0, 0.5, 0.1)
 RANKS = (2, 8)
-CHOICES = 16  # segmentations of a word that the greedy search looks at
+CHOICES = 16  # segmentations of a word that the greedy search compares
+
+AnySegmenter = Union[Segmenter, OneSegmentation]
 
 
-def beginning(text: bytes, size: int) -> str:
-    """Whole lines of about `size` bytes from the text's beginning (a part of the first one if it is longer)."""
+def take_beginning(text: bytes, size: int) -> str:
+    """The first lines of a text, about `size` bytes; a part of the first line if that is longer."""
     part = text[:size]
     if len(text) > size and b"\n" in part:
         part = part[: part.rindex(b"\n") + 1]
     return part.decode("utf-8", "ignore")
 
 
-def figures(nats: float, tokens: int, text: str) -> Dict:
+def describe_segmentation(name: str, nats: float, tokens: int, text: str) -> SegmentationFigures:
     """The figures of a text under one segmentation."""
     data = text.encode()
     words = max(1, count_words(np.frombuffer(data, dtype=np.uint8)))
-    return {
-        "tokens": tokens,
-        "nats": nats,
-        "bits_per_byte": nats / math.log(2) / len(data),
-        "bits_per_word": nats / math.log(2) / words,
-        "nats_per_token": nats / tokens,
-        "token_perplexity": math.exp(nats / tokens),
-    }
+    return SegmentationFigures(
+        segmentation=name,
+        tokens=tokens,
+        nats=nats,
+        bits_per_byte=nats / math.log(2) / len(data),
+        bits_per_word=nats / math.log(2) / words,
+        nats_per_token=nats / tokens,
+        token_perplexity=math.exp(nats / tokens),
+    )
 
 
-def resegmented(scored: Scorer, segmenter: Segmenter, text: str, seed: int, **options) -> List[Dict]:
-    """The whole text under its canonical segmentation, under the k-th best of every word, and under sampled ones."""
+def resegment(scorer: Scorer, segmenter: AnySegmenter, text: str, seed: int, **options) -> List[SegmentationFigures]:
+    """Score the whole text under its canonical segmentation, the k-th best of every word, and sampled ones."""
     sentencepiece.set_random_generator_seed(seed)
     units = list(units_of(text))
-    variants = [("canonical", [segmenter.canonical(unit) for unit in units])]
+    variants = [(CANONICAL, [segmenter.canonical(unit) for unit in units])]
     for rank in RANKS:
         best = [segmenter.n_best(unit, rank) for unit in units]
-        variants.append((f"best number {rank}", [found[min(rank, len(found)) - 1] for found in best]))
+        variants.append((f"best number {rank}", [candidates[min(rank, len(candidates)) - 1] for candidates in best]))
     for alpha in ALPHAS:
         variants.append((f"sampled, alpha {alpha}", [segmenter.sampled(unit, alpha) for unit in units]))
     rows = []
     for name, parts in variants:
         ids = [index for part in parts for index in part]
         assert segmenter.decode(ids) == text.encode(), "the text stays the same"
-        nats = float(scored.nats(ListCorpus(ids), **options).sum())
-        rows.append({"segmentation": name, **figures(nats, len(ids), text)})
+        nats = float(scorer.nats(ListCorpus(ids), **options).sum())
+        rows.append(describe_segmentation(name, nats, len(ids), text))
     return rows
 
 
-def chosen_words(units: List[str], count: int) -> List[int]:
-    """Places of `count` units that hold a word, spread evenly."""
-    words = [number for number, unit in enumerate(units) if unit != LINE_END and unit.strip()]
+def choose_words(units: Sequence[str], count: int) -> List[int]:
+    """Numbers of `count` units that have a word, evenly spread."""
+    words = [number for number, unit in enumerate(units) if _has_word(unit)]
     step = max(1.0, len(words) / count)
     return [words[int(number * step)] for number in range(min(count, len(words)))]
 
 
-def summed(scored: Scorer, segmenter: Segmenter, text: str, window: int, count: int, best: int) -> Dict:
-    """−log2 of the probability of words, by the canonical segmentation and summed over the n best, n = 1, 2, 4, ...
+def sum_segmentations(
+    scorer: Scorer, segmenter: AnySegmenter, text: str, window: int, count: int, best: int
+) -> SumFigures:
+    """Bits per word by the canonical segmentation (n = 1), and summed over the n best, n = 2, 4, ... up to `best`.
 
-    The history of each word is canonical. What the sum gives more than the canonical segmentation is probability that
-    the model spends on segmentations which nobody scores.
+    The text before each word is in its canonical segmentation. The sum has a higher probability than the canonical
+    segmentation: the difference is probability that the model gives to segmentations which nobody scores.
     """
     units = list(units_of(text))
-    places, reader = set(chosen_words(units, count)), reader_of(scored, window)
+    chosen, reader = set(choose_words(units, count)), make_reader(scorer, window)
     sizes = [1 << power for power in range(best.bit_length()) if 1 << power <= best]
     bits, several, segmentations = dict.fromkeys(sizes, 0.0), 0, 0
     for number, unit in enumerate(units):
-        if number in places:
+        if number in chosen:
             candidates = segmenter.n_best(unit, best)
             nats = reader.nats(candidates)
             for size in sizes:
@@ -86,42 +92,61 @@ def summed(scored: Scorer, segmenter: Segmenter, text: str, window: int, count: 
             several += len(candidates) > 1
             segmentations += len(candidates)
         reader.read(segmenter.canonical(unit))
-    words = len(places)
-    return {
-        "words": words,
-        "segmentations_per_word": segmentations / words,
-        "words_with_several": several,
-        "bits_per_word": {str(size): value / words for size, value in bits.items()},
-    }
+    words = len(chosen)
+    return SumFigures(
+        words=words,
+        segmentations_per_word=segmentations / words,
+        words_with_several=several,
+        bits_per_word={size: value / words for size, value in bits.items()},
+    )
 
 
-def searched(scored: Scorer, segmenter: Segmenter, text: str, window: int, count: int) -> List[Dict]:
-    """The first `count` words under the canonical segmentation and under two that are searched for, left to right.
+def search_segmentations(
+    scorer: Scorer, segmenter: AnySegmenter, text: str, window: int, count: int
+) -> List[SegmentationFigures]:
+    """The first `count` words under the canonical segmentation, and under two that a greedy search finds, left to right.
 
-    `likeliest`: of each word's best segmentations the one with the fewest nats after those chosen before. `easiest
-    looking`: the one that leaves the fewest nats per token, which is what a perplexity per token reports.
+    `likeliest` takes each word's segmentation with the fewest nats. `easiest looking` takes the one that leaves the
+    fewest nats per token so far, which is what a perplexity per token reports.
     """
-    part, rows = _first_words(list(units_of(text)), count), []
-    for name in ("canonical", "likeliest", "easiest looking"):
-        reader, total, tokens, ids = reader_of(scored, window), 0.0, 0, []
-        for unit in part:
-            candidates = [segmenter.canonical(unit)] if name == "canonical" else segmenter.n_best(unit, CHOICES)
-            chosen = candidates[0]
-            if len(candidates) > 1:
-                nats = reader.nats(candidates).tolist()
-                chosen = candidates[_choice(name, nats, candidates, total, tokens)]
-            total += reader.read(chosen)
-            tokens += len(chosen)
-            ids += chosen
-        assert segmenter.decode(ids) == "".join(part).encode(), "the text stays the same"
-        rows.append({"segmentation": name, **figures(total, tokens, "".join(part))})
+    part = first_words(list(units_of(text)), count)
+    text = "".join(part)
+    rows = []
+    for name in (CANONICAL, LIKELIEST, EASIEST):
+        ids, nats = _search(scorer, segmenter, part, window, name)
+        assert segmenter.decode(ids) == text.encode(), "the text stays the same"
+        rows.append(describe_segmentation(name, nats, len(ids), text))
     return rows
 
 
-def _first_words(units: List[str], count: int) -> List[str]:
+def _search(
+    scorer: Scorer, segmenter: AnySegmenter, units: Sequence[str], window: int, name: str
+) -> Tuple[List[int], float]:
+    """Ids of the units under one rule, and their nats."""
+    reader, total, ids = make_reader(scorer, window), 0.0, []
+    for unit in units:
+        candidates = [segmenter.canonical(unit)] if name == CANONICAL else segmenter.n_best(unit, CHOICES)
+        chosen = candidates[0]
+        if len(candidates) > 1:
+            nats = reader.nats(candidates).tolist()
+            chosen = candidates[_choose(name, nats, candidates, total, len(ids))]
+        total += reader.read(chosen)
+        ids += chosen
+    return ids, total
+
+
+def _choose(name: str, nats: List[float], candidates: List[List[int]], total: float, tokens: int) -> int:
+    """The number of the candidate that a rule takes. total, tokens: nats and tokens so far."""
+    if name == LIKELIEST:
+        return min(range(len(nats)), key=lambda k: nats[k])
+    return min(range(len(nats)), key=lambda k: (total + nats[k]) / (tokens + len(candidates[k])))
+
+
+def first_words(units: Sequence[str], count: int) -> List[str]:
+    """The units up to the one with the word number `count`."""
     kept, words = [], 0
     for unit in units:
-        if unit != LINE_END and unit.strip():
+        if _has_word(unit):
             if words == count:
                 break
             words += 1
@@ -129,7 +154,5 @@ def _first_words(units: List[str], count: int) -> List[str]:
     return kept
 
 
-def _choice(name: str, nats: List[float], candidates: List[List[int]], total: float, tokens: int) -> int:
-    if name == "likeliest":
-        return min(range(len(nats)), key=lambda k: nats[k])
-    return min(range(len(nats)), key=lambda k: (total + nats[k]) / (tokens + len(candidates[k])))
+def _has_word(unit: str) -> bool:
+    return unit != LINE_END and bool(unit.strip())

@@ -1,54 +1,61 @@
 """What is compared: one text, one budget, several tokenizations, two models."""
 
-import json
-import os
-from dataclasses import asdict, dataclass
-from typing import Any, Dict, List, Tuple
+import argparse
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Callable, Dict, List, Tuple
 
 from fairseq_sharnn.errors import UsageError
+
+MODELS = {"sha_rnn": "SHA-RNN", "transformer_lm": "Transformer"}  # architecture, and the name that a report shows
+
+
+def option(default: Any, help: str, kind: Callable[[str], Any] = int, least: float = 0) -> Any:
+    """A field that is also an option of the command: its default, its help, its type, and a limit.
+
+    least: the smallest value; 0: any value above 0.
+    """
+    return field(default=default, metadata={"help": help, "type": kind, "least": least})
 
 
 @dataclass(frozen=True)
 class Plan:
     """The whole study as plain values; another plan needs another output folder.
 
-    text, sha256: the file and its digest. piece_sizes: vocabularies of sentencepiece (unigram). words: size of the word
-    vocabulary. width, layers: of both models. window: bytes of text in a chunk of the byte model; every other
-    tokenization has as many tokens as cover that much. lanes: chunks in an update. passes: over the training text.
-    attack_bytes: of the test text, for other segmentations of the whole; attack_words: for the searches word by word.
-    best: n of the n best segmentations. seed: of the models and of the sampled segmentations.
+    text, sha256: the name and the digest of the text. Every other field is an option of scripts/tokenization_study.py.
     """
 
     text: str
     sha256: str
-    piece_sizes: Tuple[int, ...]
-    words: int
-    width: int
-    layers: int
-    window: int
-    lanes: int
-    passes: float
-    attack_bytes: int
-    attack_words: int
-    best: int
-    seed: int
+    piece_sizes: Tuple[int, ...] = option((500, 2000, 8000), "sizes of the sentencepiece vocabularies", str)
+    words: int = option(8000, "size of the word vocabulary")
+    width: int = option(128, "width of both models")
+    # the head of SHA-RNN is in the second-to-last layer
+    layers: int = option(2, "layers of both models", least=2)
+    window: int = option(128, "bytes of text that a chunk covers, in every tokenization")
+    lanes: int = option(16, "chunks in an update")
+    passes: float = option(1.0, "passes over the training text", float)
+    attack_bytes: int = option(40000, "bytes of the test text for other segmentations of the whole")
+    attack_words: int = option(1000, "words of the test text for the searches word by word")
+    best: int = option(64, "n of the n best segmentations of a word")
+    seed: int = option(1, "seed of the models and of the sampled segmentations", least=float("-inf"))
 
     @property
     def tokenizations(self) -> List[str]:
+        """Names of the tokenizations. The longest runs come first, so that the last ones to end are short."""
         return ["bytes", "words", *(f"pieces-{size}" for size in self.piece_sizes)]
 
     @property
-    def models(self) -> List[str]:
-        return ["sha_rnn", "transformer_lm"]
+    def runs(self) -> List["StudyRun"]:
+        """Every model on every tokenization."""
+        return [StudyRun(tokenization, model) for tokenization in self.tokenizations for model in MODELS]
 
-    @property
-    def runs(self) -> List["Run"]:
-        """Longest first, so that the last ones to finish are short."""
-        return [Run(tokenization, model) for tokenization in self.tokenizations for model in self.models]
+    def identity(self) -> Dict[str, Any]:
+        """What must be equal for an output folder to be used again."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
-class Run:
+class StudyRun:
     """One model on one tokenization."""
 
     tokenization: str
@@ -56,58 +63,50 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The name of its folder."""
         return f"{self.tokenization}-{self.model}"
 
 
-@dataclass(frozen=True)
-class Folder:
-    """Where things lie: the report in `out`, what it is made of in `out/work`."""
-
-    out: str
-
-    @property
-    def work(self) -> str:
-        return os.path.join(self.out, "work")
-
-    def raw(self, split: str) -> str:
-        return os.path.join(self.work, "raw", split)
-
-    def data(self, tokenization: str) -> str:
-        return os.path.join(self.work, "data", tokenization)
-
-    def run(self, run: Run) -> str:
-        return os.path.join(self.work, "runs", run.name)
-
-    def result(self, run: Run, step: str) -> str:
-        return os.path.join(self.run(run), f"{step}.json")
-
-    def claim(self, plan: Plan) -> None:
-        """Make the folder this plan's. Raises UsageError when it is another's."""
-        path = os.path.join(self.work, "plan.json")
-        wanted = json.loads(json.dumps(asdict(plan)))
-        try:
-            os.makedirs(self.work, exist_ok=True)
-            if os.path.exists(path):
-                found = read_json(path)
-                if found != wanted:
-                    other = ", ".join(sorted(key for key in wanted if found.get(key) != wanted[key]))
-                    raise UsageError(
-                        f"{self.out} holds a study with other options ({other}): name another --out, or delete it"
-                    )
-            write_json(path, wanted)
-        except OSError as error:
-            raise UsageError(f"cannot write {error.filename or self.out}: {error.strerror}") from None
+def flag_of(name: str) -> str:
+    """The option of a field."""
+    return f"--{name.replace('_', '-')}"
 
 
-def write_json(path: str, value: Any) -> None:
-    """Write a file whole."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)
-        file.write("\n")
-    os.replace(temporary, path)
+def add_plan_options(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each field of a plan that is one."""
+    for item in fields(Plan):
+        if item.metadata:
+            default = ",".join(map(str, item.default)) if isinstance(item.default, tuple) else item.default
+            parser.add_argument(
+                flag_of(item.name),
+                type=item.metadata["type"],
+                default=default,
+                help=f"{item.metadata['help']} (default: %(default)s)",
+            )
 
 
-def read_json(path: str) -> Dict:
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+def make_plan(args: argparse.Namespace, text: str, sha256: str) -> Plan:
+    """The plan of a command line. Raises UsageError that names the option with a wrong value."""
+    values = {}
+    for item in fields(Plan):
+        if item.metadata:
+            flag, value = flag_of(item.name), getattr(args, item.name)
+            values[item.name] = _parse_sizes(flag, value) if isinstance(item.default, tuple) else value
+            for number in values[item.name] if isinstance(item.default, tuple) else (value,):
+                check_least(flag, number, item.metadata["least"])
+    return Plan(text=text, sha256=sha256, **values)
+
+
+def check_least(flag: str, value: float, least: float = 0) -> None:
+    """Raises UsageError if an option's value is too small. least: the smallest value; 0: any value above 0."""
+    if least == 0 and not value > 0:
+        raise UsageError(f"{flag} must be above 0, but it is {value}")
+    if value < least:
+        raise UsageError(f"{flag} must be at least {least}, but it is {value}")
+
+
+def _parse_sizes(flag: str, text: str) -> Tuple[int, ...]:
+    try:
+        return tuple(int(size) for size in text.split(","))
+    except ValueError:
+        raise UsageError(f"{flag} takes whole numbers such as 500,2000, not {text}") from None

@@ -1,109 +1,87 @@
-"""The plots of the report, PNG and SVG."""
+"""The plots of the report, PNG and SVG, in the style of all experiments."""
 
-import os
-from typing import Dict, List
+from pathlib import Path
+from typing import Dict
 
-import matplotlib
+from experiments.harness.plots import legend_below, panels, plain_ticks, save, style_of
+from experiments.tokenization.plan import MODELS, StudyRun
+from experiments.tokenization.records import CANONICAL, EASIEST, RunResult, SegmentationFigures, StudyResult
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib import ticker
-
-from experiments.tokenization.plan import Run
-
-Results = Dict[Run, Dict[str, Dict]]
-MODELS = {"sha_rnn": "SHA-RNN", "transformer_lm": "Transformer"}
-COLOURS = plt.get_cmap("viridis")
+HATCHES = ("", "///")  # bars of two models differ also in grey
+LINES = ("-", "--")
 
 
-def draw(out: str, tokenizations: List[str], models: List[str], results: Results) -> List[str]:
-    """Draw all plots into a folder; returns their names without endings."""
-    plt.rcParams.update({"svg.hashsalt": "study", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    figures = {
-        "scale": _scale(tokenizations, models, results),
-        "positions": _positions(tokenizations, models, results),
-        "segmentations": _segmentations(tokenizations, models, results),
-    }
-    for name, figure in figures.items():
-        figure.tight_layout(rect=(0, 0.1 if figure.legends else 0, 1, 1))
-        for ending in ("png", "svg"):
-            metadata = {"Date": None} if ending == "svg" else {}
-            figure.savefig(os.path.join(out, f"{name}.{ending}"), dpi=130, metadata=metadata)
-        plt.close(figure)
-    return list(figures)
+def draw_all(out: Path, result: StudyResult) -> None:
+    """Draw all plots into the output folder."""
+    tokenizations = result.plan.tokenizations
+    _scale(out, tokenizations, result.runs)
+    _positions(out, tokenizations, result.runs)
+    _segmentations(out, [name for name in tokenizations if name != "words"], result.runs)
 
 
-def _scale(tokenizations, models, results):
-    """Left, what each would report of itself; right, the same models on one scale."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
-    width = 0.8 / len(models)
-    for number, model in enumerate(models):
-        places = [place + (number - (len(models) - 1) / 2) * width for place in range(len(tokenizations))]
-        scales = [results[Run(name, model)]["scale"] for name in tokenizations]
-        colour = COLOURS(0.2 + 0.5 * number)
-        left.bar(places, [scale["token_perplexity"] for scale in scales], width, label=MODELS[model], color=colour)
-        right.bar(places, [scale["bits_per_byte"] for scale in scales], width, label=MODELS[model], color=colour)
-    left.set(title="each on its own: perplexity per token", yscale="log")
-    _plain(left.yaxis)
-    right.set(title="on one scale: bits per byte of the text")
+def _scale(out: Path, tokenizations, runs: Dict[StudyRun, RunResult]) -> None:
+    """Left: perplexity per token, which no two tokenizations share. Right: bits per byte."""
+    figure, (left, right) = panels(2, width=9.0, height=4.0)
+    width = 0.8 / len(MODELS)
+    for number, (model, title) in enumerate(MODELS.items()):
+        places = [place + (number - (len(MODELS) - 1) / 2) * width for place in range(len(tokenizations))]
+        scales = [runs[StudyRun(name, model)].scale for name in tokenizations]
+        style = {"color": style_of(number + 1).colour, "hatch": HATCHES[number], "edgecolor": "white"}
+        left.bar(places, [scale.token_perplexity for scale in scales], width, label=title, **style)
+        right.bar(places, [scale.bits_per_byte for scale in scales], width, **style)
+    left.set(title="each on its own scale", ylabel="perplexity per token", yscale="log")
+    plain_ticks(left.yaxis)
+    right.set(title="all on one scale", ylabel="bits per byte of the text")
     for axes in (left, right):
         axes.set_xticks(range(len(tokenizations)), tokenizations, rotation=20)
-    left.legend(frameon=False, loc="upper left")
-    return figure
+    legend_below(figure, left)
+    save(figure, out / "scale")
 
 
-def _positions(tokenizations, models, results):
-    """Bits by position inside a word."""
-    figure, panels = plt.subplots(1, len(models), figsize=(9, 3.4), sharey=True, squeeze=False)
-    for axes, model in zip(panels[0], models):
+def _positions(out: Path, tokenizations, runs: Dict[StudyRun, RunResult]) -> None:
+    """A panel for each model: bits by position inside the word."""
+    figure, axes_of = panels(len(MODELS), width=9.0, height=4.0, share_up=True)
+    for axes, (model, title) in zip(axes_of, MODELS.items()):
         for number, name in enumerate(tokenizations):
-            rows = results[Run(name, model)]["words"]["by_position"]
-            colour = COLOURS(number / max(1, len(tokenizations) - 1) * 0.9)
-            axes.plot([row["position"] for row in rows], [row["bits"] for row in rows], "o-", label=name, color=colour)
-        axes.set(title=MODELS[model], xlabel="token of the word (the last: and later ones)")
-    panels[0][0].set_ylabel("bits, given the true tokens before")
-    panels[0][-1].legend(frameon=False)
-    return figure
+            rows = runs[StudyRun(name, model)].words.by_position
+            style = style_of(number)
+            axes.plot(
+                [row.position for row in rows],
+                [row.bits for row in rows],
+                style.marker,
+                linestyle=style.line,
+                color=style.colour,
+                label=name,
+            )
+        axes.set(title=title, xlabel="token of the word (last: and later ones)")
+    axes_of[0].set_ylabel("bits, given the true tokens before")
+    legend_below(figure, axes_of[0], columns=len(tokenizations))
+    save(figure, out / "positions")
 
 
-def _segmentations(tokenizations, models, results):
-    """Left, the sum over segmentations; right, where the search moves two figures of the same text."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.0))
-    attacked = [name for name in tokenizations if name != "words"]
-    for style, model in zip(("o-", "s--"), models):
-        for number, name in enumerate(attacked):
-            measured = results[Run(name, model)]["attack"]
-            colour = COLOURS(number / max(1, len(attacked) - 1) * 0.9)
-            label = f"{name}, {MODELS[model]}"
-            bits = measured["summed"]["bits_per_word"]
-            gained = [bits["1"] - bits[size] for size in bits]
-            left.plot([int(size) for size in bits], gained, style, label=label, color=colour, markersize=4)
-            rows = {row["segmentation"]: row for row in measured["searched"]}
-            path = [rows[kind] for kind in ("canonical", "easiest looking")]
-            right.plot(
-                [row["token_perplexity"] for row in path],
-                [row["bits_per_word"] for row in path],
-                style,
-                color=colour,
-                markersize=4,
-            )
-            right.annotate(
-                "", xy=_point(path[1]), xytext=_point(path[0]), arrowprops={"arrowstyle": "->", "color": colour}
-            )
+def _segmentations(out: Path, tokenizations, runs: Dict[StudyRun, RunResult]) -> None:
+    """Left: the sum over segmentations. Right: how far the search moves two figures of the same text."""
+    figure, (left, right) = panels(2, width=9.0, height=4.8)
+    for line, (model, title) in zip(LINES, MODELS.items()):
+        for number, name in enumerate(tokenizations):
+            attack, style = runs[StudyRun(name, model)].attack, style_of(number)
+            look = {"linestyle": line, "color": style.colour, "marker": style.marker, "markersize": 5}
+            bits = attack.summed.bits_per_word
+            left.plot(list(bits), [bits[1] - value for value in bits.values()], label=f"{name}, {title}", **look)
+            rows = {row.segmentation: row for row in attack.searched}
+            before, after = _point(rows[CANONICAL]), _point(rows[EASIEST])
+            right.plot(*zip(before, after), **look)
+            right.annotate("", xy=after, xytext=before, arrowprops={"arrowstyle": "->", "color": style.colour})
     left.set(title="probability on other segmentations", xlabel="summed over the n best", ylabel="bits per word gained")
     left.set_xscale("log", base=2)
-    figure.legend(*left.get_legend_handles_labels(), loc="lower center", ncols=4, frameon=False, fontsize=7)
-    right.set(title="canonical -> easiest looking", xlabel="reported perplexity per token", ylabel="bits per word")
+    sizes = list(bits)
+    left.set_xticks(sizes, [str(size) for size in sizes])
+    right.set(title="arrow: canonical to easiest looking", xlabel="perplexity per token", ylabel="bits per word")
     right.set_xscale("log")
-    _plain(right.xaxis)
-    return figure
+    plain_ticks(right.xaxis)
+    legend_below(figure, left, columns=4)
+    save(figure, out / "segmentations")
 
 
-def _plain(axis):
-    """Numbers as they are read, on a logarithmic axis."""
-    axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    axis.set_minor_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else ""))
-
-
-def _point(row):
-    return row["token_perplexity"], row["bits_per_word"]
+def _point(row: SegmentationFigures):
+    return row.token_perplexity, row.bits_per_word

@@ -1,27 +1,28 @@
-"""A model that has read a history: what it gives to several continuations, one beside the other."""
+"""A model that has read a history, and the probabilities that it gives to several continuations."""
 
 from typing import List, Sequence
 
 import torch
 from torch import Tensor
 
+from experiments.harness.decoding import tokens_kept
 from fairseq_sharnn.evaluation.scoring import Scorer
 
 
 class Reader:
-    """Nats of continuations after everything `read` so far; the history begins with </s>, as every stream does."""
+    """Nats of continuations of what was `read` so far. The history begins with </s>, as every stream does."""
 
-    def __init__(self, scored: Scorer):
-        self.model = scored.model
-        self.eos = scored.task.target_dictionary.eos()
-        self.pad = scored.task.target_dictionary.pad()
+    def __init__(self, scorer: Scorer):
+        self.model = scorer.model
+        self.eos = scorer.task.target_dictionary.eos()
+        self.pad = scorer.task.target_dictionary.pad()
 
     def nats(self, candidates: Sequence[Sequence[int]]) -> Tensor:
         """−ln p of each of n continuations: [n] float64."""
         raise NotImplementedError
 
     def read(self, tokens: Sequence[int]) -> float:
-        """Take tokens into the history; returns their nats."""
+        """Add tokens to the history; returns their nats."""
         raise NotImplementedError
 
     def _padded(self, candidates: Sequence[Sequence[int]]) -> Tensor:
@@ -38,11 +39,11 @@ class Reader:
 
 
 class StreamReader(Reader):
-    """SHA-RNN: the history is a state, which candidates share."""
+    """SHA-RNN: the history is a state, which all candidates share."""
 
     @torch.no_grad()
-    def __init__(self, scored: Scorer):
-        super().__init__(scored)
+    def __init__(self, scorer: Scorer):
+        super().__init__(scorer)
         self.network = self.model.decoder.network
         features, self.state = self.network(torch.tensor([[self.eos]]), None)
         self.next = self._log_probs(self.network.logits(features[-1:]))  # [1, 1, V]
@@ -66,18 +67,19 @@ class StreamReader(Reader):
 
 
 class WindowReader(Reader):
-    """A Transformer: the history is the last tokens that leave room for a continuation."""
+    """A Transformer: the history is the last tokens, as many as leave room for a continuation."""
 
-    def __init__(self, scored: Scorer, window: int):
-        super().__init__(scored)
+    def __init__(self, scorer: Scorer, window: int):
+        super().__init__(scorer)
         self.window = window
         self.history: List[int] = [self.eos]
 
     @torch.no_grad()
     def nats(self, candidates: Sequence[Sequence[int]]) -> Tensor:
         tokens = self._padded(candidates)  # [n, L]
-        kept = max(1, min(self.window // 2, self.window + 1 - tokens.size(1)))
-        history = torch.tensor([self.history[-kept:]]).expand(len(tokens), -1)  # [n, H]
+        history = torch.tensor([self.history[-tokens_kept(self.window, tokens.size(1)) :]]).expand(
+            len(tokens), -1
+        )  # [n, H]
         inputs = torch.cat([history, tokens[:, :-1]], dim=1)
         features = self.model.decoder(inputs, features_only=True)[0][:, history.size(1) - 1 :]  # [n, L, D]
         return self._sum(self._log_probs(self.model.decoder.output_layer(features)), tokens)
@@ -88,5 +90,6 @@ class WindowReader(Reader):
         return cost
 
 
-def reader_of(scored: Scorer, window: int) -> Reader:
-    return StreamReader(scored) if scored.task.carries_state else WindowReader(scored, window)
+def make_reader(scorer: Scorer, window: int) -> Reader:
+    """The reader for a model. window: positions of a Transformer."""
+    return StreamReader(scorer) if scorer.task.carries_state else WindowReader(scorer, window)

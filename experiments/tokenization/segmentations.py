@@ -1,7 +1,7 @@
 """Other valid segmentations of a text: sentencepiece's samples and its n best, word by word.
 
-sentencepiece never joins pieces over a space, so a text's segmentations are those of its units: a word with the space
-before it, or what else stands between spaces.
+A piece never has a space inside, so the segmentations of a text are those of its units. A unit is a word with the space
+before it. In text without spaces a unit is a whole line.
 """
 
 import re
@@ -18,7 +18,7 @@ LINE_END = "\n"
 
 
 def units_of(text: str) -> Iterator[str]:
-    """The units of a text, in order; line ends are units of their own."""
+    """The units of a text, in order. Each line end is a unit."""
     for number, line in enumerate(text.split("\n")):
         if number > 0:
             yield LINE_END
@@ -26,31 +26,32 @@ def units_of(text: str) -> Iterator[str]:
 
 
 class Segmenter:
-    """Segmentations of units as ids of the model's dictionary; each is checked to stand for the very bytes."""
+    """Segmentations of units as ids of the model's dictionary. Each is checked: it stands for exactly these bytes."""
 
     def __init__(self, tokenizer: PieceTokenizer):
         self.tokenizer = tokenizer
         self.best_of: Dict[Tuple[str, int], List[List[int]]] = {}
 
     def canonical(self, unit: str) -> List[int]:
+        """The segmentation that the model was trained on."""
         if unit == LINE_END:
             return [self.tokenizer.dictionary.eos()]
         return self.tokenizer.encode_line(unit)
 
     def n_best(self, unit: str, n: int) -> List[List[int]]:
-        """The canonical segmentation and the n − 1 next best of sentencepiece's (fewer if there are no more)."""
+        """The canonical segmentation and the next n − 1 of sentencepiece's n best (fewer if there are no more)."""
         if (unit, n) not in self.best_of:
-            found = [self.canonical(unit)]
+            candidates = [self.canonical(unit)]
             if unit != LINE_END and n > 1:
                 for numbers in self.tokenizer.model.processor.nbest_encode_as_ids(unit, n):
                     ids = self._checked(numbers, unit)
-                    if ids is not None and ids not in found:
-                        found.append(ids)
-            self.best_of[unit, n] = found[:n]
+                    if ids is not None and ids not in candidates:
+                        candidates.append(ids)
+            self.best_of[unit, n] = candidates[:n]
         return self.best_of[unit, n]
 
     def sampled(self, unit: str, alpha: float) -> List[int]:
-        """A segmentation drawn among all, with probabilities to the power of alpha."""
+        """A segmentation that is drawn from all. Its probability is the model's to the power of alpha."""
         if unit == LINE_END:
             return self.canonical(unit)
         ids = self._checked(self.tokenizer.model.processor.sample_encode_as_ids(unit, -1, alpha), unit)
@@ -67,7 +68,7 @@ class Segmenter:
 
 
 class OneSegmentation:
-    """The control: bytes, of which a text has one sequence."""
+    """The control: bytes, of which every text has one sequence only."""
 
     def __init__(self, dictionary: ByteDictionary):
         self.dictionary = dictionary
@@ -86,7 +87,7 @@ class OneSegmentation:
 
 
 class ListCorpus(Corpus):
-    """Ids in memory, to be scored like a split."""
+    """Ids in memory, which are scored like a split."""
 
     unit = "token"
     path = "a text in memory"

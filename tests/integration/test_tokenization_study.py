@@ -4,21 +4,23 @@ import json
 import lzma
 import math
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from experiments.harness.processes import Processes
+from experiments.harness.records import from_plain, read_record
+from experiments.tokenization.folder import StudyFolder
+from experiments.tokenization.plan import Plan, StudyRun
+from experiments.tokenization.records import Manifest
+from experiments.tokenization.text_splits import read_text
+from experiments.tokenization.training_command import train
 from tests.conftest import ROOT, real_text, run_command
 from tests.integration.checkpoints import load
 from tests.integration.forked import run_script
-
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from experiments.tokenization.plan import Folder, Plan, Run
-from experiments.tokenization.texts import read_text
-from experiments.tokenization.training import CHECKPOINT, train
 
 SMALL = "--piece-sizes 400 --words 200 --width 32 --layers 2 --window 48 --lanes 4 --passes 0.1".split()
 SMALL += "--attack-bytes 1500 --attack-words 25 --best 8".split()
@@ -53,7 +55,8 @@ def test_the_report_has_its_tables_and_plots(study):
     folder, finished = study
     out = folder / "results" / "small"
     report = (out / "REPORT.md").read_text()
-    assert "6/6 runs done" in finished.output and "REPORT.md: 6 runs" in finished.output
+    assert "preparing pieces-400" in finished.output and "REPORT.md: 6 runs" in finished.output
+    assert list((out / "work").rglob("*.tmp")) == []
     assert "    scripts/tokenization_study.py ./text.txt --out results/small --piece-sizes 400" in report
     for heading in (
         "One scale",
@@ -88,7 +91,7 @@ def test_all_tokenizations_are_of_the_same_text_and_budget(study, runs):
         read.append(tokens_read(study, name) * train["bytes"] / train["tokens"])
     assert max(read) - min(read) <= 0.1 * max(read), "bytes of text"
     assert len({(run["scale"]["bytes"], run["scale"]["words"]) for run in runs.values()}) == 1
-    assert len({run["training"]["other_parameters"] for name, run in runs.items() if "sha_rnn" in name}) == 1
+    assert len({run["parameters"]["others"] for name, run in runs.items() if "sha_rnn" in name}) == 1
     for run in runs.values():
         scale, words = run["scale"], run["words"]
         assert scale["bits_per_byte"] * scale["bytes"] == pytest.approx(words["bits_per_word"] * words["words"])
@@ -136,18 +139,32 @@ def test_what_is_done_is_not_done_again(study):
 
 def test_an_interrupted_run_is_trained_from_its_beginning(study, monkeypatch):
     monkeypatch.chdir(study[0])
-    folder = Folder("results/small")
-    plan = json.loads((study[0] / "results" / "small" / "work" / "plan.json").read_text())
-    run = Run("words", "sha_rnn")
-    checkpoint, result = Path(folder.run(run), CHECKPOINT), Path(folder.result(run, "training"))
-    before, told = load(checkpoint)["model"], result.read_text()
-    result.unlink()
-    big = torch.ones(400_000_000)  # what the process that starts it holds is none of the run's memory
-    train(Plan(**plan), folder, run, json.loads(Path(folder.data("words"), "tokenizer.json").read_text()))
-    assert 100e6 < json.loads(result.read_text())["peak_memory_bytes"] < 4 * big.numel()
-    result.write_text(told)  # its seconds are in the report
+    folder, run = StudyFolder(Path("results/small")), StudyRun("words", "sha_rnn")
+    plan = from_plain(Plan, json.loads((folder.out / "work" / "plan.json").read_text()))
+    manifest = read_record(Manifest, folder.data("words") / "tokenizer.json")
+    checkpoint, record = folder.checkpoint(run), folder.record(run, "training")
+    before, written = load(checkpoint)["model"], record.read_text()
+    record.unlink()
+    big = torch.ones(400_000_000)  # memory of the process that starts the run is no part of the run's memory
+    assert train(plan, folder, run, manifest, Processes())
+    assert 100e6 < json.loads(record.read_text())["peak_memory_bytes"] < 4 * big.numel()
+    assert not train(plan, folder, run, manifest, Processes())
+    record.write_text(written)  # its seconds are in the report
     after = load(checkpoint)["model"]
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_kept(study, tmp_path, monkeypatch):
+    shutil.copytree(study[0], tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    runs = tmp_path / "copy" / "results" / "small" / "work" / "runs"
+    (runs / "words-sha_rnn" / "words.json").unlink()
+    (runs / "words-sha_rnn" / "checkpoints" / "checkpoint_last.pt").write_bytes(b"no checkpoint")
+    finished = run_script("tokenization_study", "text.txt", "--out", "results/small", *SMALL)
+    assert finished.code == 1 and "Traceback" not in finished.output
+    assert "error: words-sha_rnn: measuring failed (" in finished.output and "measurements.log" in finished.output
+    assert "run the same command again to resume" in finished.output
+    assert (runs / "bytes-sha_rnn" / "words.json").exists()
 
 
 def test_texts_are_read_packed_and_cut_at_a_character(tmp_path):
@@ -162,18 +179,24 @@ def test_texts_are_read_packed_and_cut_at_a_character(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("text.txt", "--out", "results/small", *SMALL, "--seed", 2), "holds a study with other options \\(seed\\)"),
+        (
+            ("text.txt", "--out", "results/small", *SMALL, "--seed", 2),
+            "belongs to another configuration \\(seed: 1 there, 2 asked for\\)",
+        ),
         (("bad.txt", "--out", "new", *SMALL), "bad.txt is not UTF-8 at byte 3"),
         (("gone.txt", "--out", "new", *SMALL), "cannot read gone.txt: No such file"),
         (("text.txt", "--out", "new", *SMALL, "--width", 0), "--width must be above 0"),
         (("text.txt", "--out", "new", *SMALL, "--layers", 1), "--layers must be at least 2"),
-        (("text.txt", "--out", "new", *SMALL, "--piece-sizes", "x"), "--piece-sizes takes numbers"),
-        (("bad.xz", "--out", "new", *SMALL), "bad.xz is damaged, or no file of xz"),
-        (("cut.xz", "--out", "new", *SMALL), "cut.xz is damaged, or no file of xz"),
+        (
+            ("text.txt", "--out", "new", *SMALL, "--piece-sizes", "x"),
+            "--piece-sizes takes whole numbers such as 500,2000",
+        ),
+        (("bad.xz", "--out", "new", *SMALL), "bad.xz is damaged, or no xz file"),
+        (("cut.xz", "--out", "new", *SMALL), "cut.xz is damaged, or no xz file"),
         (("text.txt", "--out", "new", *SMALL, "--first-bytes", 0), "--first-bytes must be above 0"),
         (("text.txt", "--out", "new", *SMALL, "--first-bytes", 999), "text.txt has 999 bytes, too few"),
         (("text.txt", "--out", "new", *SMALL, "--window", 9999), "too few for its 5 percent to fill one update"),
-        (("text.txt", "--out", "few", *SMALL, "--piece-sizes", 99999), "--vocab-size 99999 is larger than"),
+        (("text.txt", "--out", "new", *SMALL, "--piece-sizes", 99999), "--vocab-size 99999 is larger than"),
     ],
 )
 def test_bad_input_is_answered_in_one_line(study, monkeypatch, arguments, message):

@@ -119,23 +119,23 @@ def test_a_window_forgets_but_else_gives_the_same():
 def test_sums_and_searches_on_a_real_tokenizer(segmenter):
     scored = sha_rnn(len(segmenter.tokenizer.dictionary))
     text = real_text(3000).decode("utf-8", "ignore")[2000:]
-    summed = attack.summed(scored, segmenter, text, window=64, count=20, best=16)
-    bits = list(summed["bits_per_word"].values())
-    assert list(summed["bits_per_word"]) == ["1", "2", "4", "8", "16"] and summed["words"] == 20
+    summed = attack.sum_segmentations(scored, segmenter, text, window=64, count=20, best=16)
+    bits = list(summed.bits_per_word.values())
+    assert list(summed.bits_per_word) == [1, 2, 4, 8, 16] and summed.words == 20
     assert bits == sorted(bits, reverse=True) and bits[0] > bits[-1]
-    rows = {row["segmentation"]: row for row in attack.searched(scored, segmenter, text, window=64, count=30)}
-    assert rows["easiest looking"]["token_perplexity"] < rows["canonical"]["token_perplexity"]
-    assert rows["likeliest"]["bits_per_word"] <= rows["canonical"]["bits_per_word"]
-    assert rows["likeliest"]["bits_per_word"] < rows["easiest looking"]["bits_per_word"]
+    rows = {row.segmentation: row for row in attack.search_segmentations(scored, segmenter, text, window=64, count=30)}
+    assert rows["easiest looking"].token_perplexity < rows["canonical"].token_perplexity
+    assert rows["likeliest"].bits_per_word <= rows["canonical"].bits_per_word
+    assert rows["likeliest"].bits_per_word < rows["easiest looking"].bits_per_word
     control = OneSegmentation(ByteDictionary())
-    same = attack.searched(sha_rnn(260), control, text, window=64, count=10)
-    assert len({(row["tokens"], row["nats"]) for row in same}) == 1
+    same = attack.search_segmentations(sha_rnn(260), control, text, window=64, count=10)
+    assert len({(row.tokens, row.nats) for row in same}) == 1
 
 
 def test_figures_of_a_segmentation():
-    found = attack.figures(math.log(2) * 60, 10, "ab cd\n")
-    assert found["bits_per_byte"] == pytest.approx(10) and found["bits_per_word"] == pytest.approx(30)
-    assert found["token_perplexity"] == pytest.approx(64)
+    figures = attack.describe_segmentation("any", math.log(2) * 60, 10, "ab cd\n")
+    assert figures.bits_per_byte == pytest.approx(10) and figures.bits_per_word == pytest.approx(30)
+    assert figures.token_perplexity == pytest.approx(64)
 
 
 def spans_of(tokens):
@@ -147,7 +147,7 @@ def spans_of(tokens):
 def test_places_in_words():
     tokens = [b" ", b"ca", b"t", b" ", b"", b"dog", b"", b".", b"\n", b" b", b"c d", b"e"]
     data, spans = spans_of(tokens)
-    places = words.places_of(data, spans)
+    places = words.find_places(data, spans)
     assert places.word.tolist() == [-1, 0, 0, -1, -1, 1, -1, 1, -1, 2, 3, 3]
     assert places.position.tolist() == [-1, 0, 1, -1, -1, 0, -1, 1, -1, 0, 0, 1]
 
@@ -156,45 +156,48 @@ def test_places_in_words():
 @given(st.lists(st.sampled_from([b"", b" ", b"a", b" ab", b"c", b"\n", b"d "]), min_size=1, max_size=20), st.data())
 def test_whole_words_are_right_when_all_between_their_ends_and_the_end_is(tokens, data):
     text, spans = spans_of(tokens)
-    places = words.places_of(text, spans)
+    places = words.find_places(text, spans)
     if not spans.words.sum():
         return
     hits = np.array(data.draw(st.lists(st.booleans(), min_size=len(tokens), max_size=len(tokens))))
     nats = np.arange(1.0, len(tokens) + 1)
     count = int(places.word.max(initial=-1)) + 1
     closed = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)), dtype=bool)
-    found = words.inside_words(nats, hits, closed, np.ones(len(tokens), dtype=bool), places)
+    figures = words.measure_words(nats, hits, closed, np.ones(len(tokens), dtype=bool), places)
     right = []
     for word in range(int(spans.words.sum())):
         mine = np.flatnonzero(places.word == word)
         if len(mine):
             right.append(hits[mine[0] : mine[-1] + 1].all() and closed[word])
     if len(right) == spans.words.sum():
-        assert found["word_accuracy"] == pytest.approx(np.mean(right))
-    assert found["first_share"] + found["hidden_share"] == pytest.approx(1)
-    by = found["by_position"]
+        assert figures.word_accuracy == pytest.approx(np.mean(right))
+    assert figures.first_share + figures.hidden_share == pytest.approx(1)
+    by = figures.by_position
     inside = places.position >= 0
-    assert sum(row["tokens"] for row in by) == inside.sum()
-    assert sum(row["tokens"] * row["bits"] for row in by) == pytest.approx(nats[inside].sum() / math.log(2))
+    assert sum(row.tokens for row in by) == inside.sum()
+    assert sum(row.tokens * row.bits for row in by) == pytest.approx(nats[inside].sum() / math.log(2))
 
 
 def test_a_word_is_closed_by_a_guess_that_begins_with_white(segmenter):
     """Text "in a\ncat": guesses behind "in" and "a" decide, what is guessed elsewhere does not."""
     dictionary = ByteDictionary()
     ids = dictionary.encode_bytes(b"in a\ncat").numpy()
-    places = words.places_of(*spans_of([bytes([value]) for value in b"in a\ncat"]))
-    spell = words.speller(type("Task", (), {"dictionary": dictionary}))
+    places = words.find_places(*spans_of([bytes([value]) for value in b"in a\ncat"]))
+    spell = words.make_speller(type("Task", (), {"dictionary": dictionary}))
     for guessed, expected in ((b"xn a\nxxx", [True, True, True]), (b"insa\ncat", [False, True, True])):
         guesses = dictionary.encode_bytes(guessed).numpy()
-        assert words.closed_words(spell, ids, guesses, places).tolist() == expected
+        assert words.find_closed_words(spell, ids, guesses, places).tolist() == expected
 
     tokens = segmenter.tokenizer.encode_prompt(b"in the\n")
     spelled = segmenter.tokenizer.spell(tokens)
-    places = words.places_of(*spans_of(spelled))
+    places = words.find_places(*spans_of(spelled))
     for behind, expected in ((b"\n", True), (b" a", True), (b"s", False), (b",", False)):
         guesses = np.array(tokens)
         guesses[-1] = segmenter.tokenizer.encode_prompt(behind)[0]
-        assert words.closed_words(segmenter.tokenizer.spell, np.array(tokens), guesses, places).tolist()[-1] == expected
+        assert (
+            words.find_closed_words(segmenter.tokenizer.spell, np.array(tokens), guesses, places).tolist()[-1]
+            == expected
+        )
 
 
 def test_words_are_closed_by_the_rule_of_their_spaces():
@@ -203,8 +206,8 @@ def test_words_are_closed_by_the_rule_of_their_spaces():
         dictionary.add_symbol(name)
     tokenizer = WordTokenizer(WordRule("moses"), dictionary)
     ids = np.array([dictionary.index(name) for name in ("dog", "cat")])
-    places = words.places_of(*spans_of(tokenizer.spell(ids.tolist())))
+    places = words.find_places(*spans_of(tokenizer.spell(ids.tolist())))
     for guess, expected in (("cat", True), (",", False), (JOIN, False), (SPACE, True), ("</s>", True)):
         guesses = np.array([dictionary.index("dog"), dictionary.index(guess)])
-        closed = words.closed_words(tokenizer.spell, ids, guesses, places)
+        closed = words.find_closed_words(tokenizer.spell, ids, guesses, places)
         assert closed.tolist() == [expected, True], guess

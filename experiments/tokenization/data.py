@@ -1,0 +1,37 @@
+"""Each tokenization of the text, prepared as users prepare theirs. Importing this imports fairseq."""
+
+from contextlib import contextmanager
+from typing import Callable, Iterator
+
+from experiments.harness.records import read_record
+from experiments.tokenization.folder import StudyFolder
+from experiments.tokenization.plan import Plan
+from experiments.tokenization.records import Manifest
+from experiments.tokenization.text_splits import SPLITS
+from fairseq_sharnn.data.text import prepare
+from fairseq_sharnn.data.text.folder import ABOUT
+
+
+def read_manifest(folder: StudyFolder, tokenization: str) -> Manifest:
+    """What the prepared data of a tokenization says of itself."""
+    return read_record(Manifest, folder.data(tokenization) / ABOUT)
+
+
+@contextmanager
+def no_bar(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """In place of a bar over bytes."""
+    yield lambda count: None
+
+
+def prepare_data(plan: Plan, folder: StudyFolder, tokenization: str) -> Manifest:
+    """Prepare the data of a tokenization, unless it is there already."""
+    out = folder.data(tokenization)
+    if not (out / ABOUT).exists():
+        sources = {split: str(folder.raw(split)) for split in SPLITS}
+        if tokenization == "bytes":
+            prepare.prepare_bytes(str(out), sources, no_bar)
+        elif tokenization == "words":
+            prepare.prepare_words(str(out), sources, no_bar, size=plan.words)
+        else:
+            prepare.prepare_pieces(str(out), sources, no_bar, size=int(tokenization.split("-")[1]))
+    return read_manifest(folder, tokenization)
