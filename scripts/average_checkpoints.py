@@ -4,80 +4,22 @@
     scripts/average_checkpoints.py --inputs checkpoints --num-epoch-checkpoints 5 --output checkpoints/average.pt
     scripts/average_checkpoints.py --inputs a.pt b.pt c.pt --output average.pt
 
-The result holds averaged parameters and the configuration of the first input: for fairseq-eval-lm, the hub interface and
---finetune-from-model. Optimizer and stream state are left out.
+The result has averaged parameters and the configuration of the first input. It is for fairseq-eval-lm, the Python
+interface and --finetune-from-model. It has no optimizer and no stream state.
 """
 
 import argparse
-import re
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from fairseq_sharnn.errors import UsageError, exit_with_one_line
-from fairseq_sharnn.registration import register
-
-with exit_with_one_line():
-    import torch
-    from fairseq import checkpoint_utils
-    from omegaconf import OmegaConf
-
-    register()
-
-
-def average(paths: List[Path]) -> Dict:
-    """A checkpoint whose parameters are the mean, taken in float64, of those of the given ones.
-
-    Raises UsageError when they do not hold the same parameters.
-    """
-    total: Dict[str, torch.Tensor] = {}
-    result = None
-    for path in paths:
-        state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
-        model = state["model"]
-        if result is None:
-            result = state
-            total = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in model.items()}
-        shapes = {name: tensor.shape for name, tensor in model.items()}
-        if shapes != {name: tensor.shape for name, tensor in total.items()}:
-            raise UsageError(f"{path} holds other parameters than {paths[0]}: average checkpoints of one model")
-        for name, tensor in model.items():
-            total[name] += tensor.double()
-    first = result["model"]
-    result["model"] = {name: (tensor / len(paths)).to(first[name].dtype) for name, tensor in total.items()}
-    result["last_optimizer_state"] = None
-    if result.get("cfg") is not None:  # plain data again, as fairseq's trainer writes it
-        result["cfg"] = OmegaConf.to_container(result["cfg"], resolve=True, enum_to_str=True)
-    iterator = {**result["extra_state"].get("train_iterator", {"epoch": 1})}
-    iterator.pop("stream", None)
-    result["extra_state"] = {"train_iterator": {**iterator, "iterations_in_epoch": 0}, "val_loss": None}
-    return result
-
-
-def last_checkpoints(folder: Path, pattern: str, count: int, upper_bound: Optional[int]) -> List[Path]:
-    """The `count` checkpoints in a folder whose number by `pattern` is highest, up to `upper_bound`."""
-    found = []
-    for path in folder.glob("*.pt"):
-        match = re.fullmatch(pattern, path.name)
-        if match and (upper_bound is None or float(match.group(1)) <= upper_bound):
-            found.append((float(match.group(1)), path))
-    if len(found) < count:
-        raise UsageError(f"{folder} has {len(found)} checkpoints of the kind asked for, fewer than {count}")
-    return [path for _, path in sorted(found, reverse=True)[:count]]
-
-
-def best_checkpoints(folder: Path, count: int) -> List[Path]:
-    """The `count` checkpoints that `--keep-best-checkpoints` left, lowest score first."""
-    found = []
-    for path in folder.glob("checkpoint.best_*.pt"):
-        match = re.fullmatch(r"checkpoint\.best_.*_(\d+\.\d{3})\d*\.pt", path.name)
-        if match:
-            found.append((float(match.group(1)), path))
-    if len(found) < count:
-        raise UsageError(f"{folder} has {len(found)} best checkpoints, fewer than {count}")
-    return [path for _, path in sorted(found)[:count]]
+try:
+    from fairseq_sharnn.errors import UsageError, exit_with_one_line
+    from fairseq_sharnn.models.averaging import average, best_checkpoints, last_checkpoints, save
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"error: {sys.executable} cannot import {error.name}: use the Python that fairseq_sharnn was installed with "
+        "(scripts/setup.sh makes one: source .venv/bin/activate)"
+    )
 
 
 @exit_with_one_line()
@@ -103,7 +45,7 @@ def main() -> None:
         else:
             paths = best_checkpoints(paths[0], chosen)
     print("averaging " + ", ".join(str(path) for path in paths))
-    checkpoint_utils.torch_persistent_save(average(paths), args.output)
+    save(average(paths), args.output)
     print(f"written: {args.output}")
 
 

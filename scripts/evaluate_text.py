@@ -4,8 +4,8 @@
     scripts/evaluate_text.py checkpoints/checkpoint_best.pt DATA --split test
 
 DATA is the folder of scripts/prepare_text.py that the model was trained on (bytes: any folder of raw files). All three
-figures come from one total and from the bytes and words of the original text; <unk> is charged for what it leaves out:
-its bytes, spelled out by a uniform byte model.
+figures follow from one total and from the bytes and words of the original text. The spelling of each <unk> is charged by
+a uniform byte model.
 """
 
 import argparse
@@ -14,15 +14,16 @@ import logging
 import math
 import os
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from fairseq_sharnn.errors import UsageError, exit_with_one_line
-from fairseq_sharnn.files import write_whole
-
-with exit_with_one_line():
+try:
+    from fairseq_sharnn.errors import UsageError, exit_with_one_line
     from fairseq_sharnn.evaluation.scoring import Scorer
+    from fairseq_sharnn.files import write_whole
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"error: {sys.executable} cannot import {error.name}: use the Python that fairseq_sharnn was installed with "
+        "(scripts/setup.sh makes one: source .venv/bin/activate)"
+    )
 
 
 @exit_with_one_line()
@@ -34,9 +35,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, metavar="B", help="lanes (default: 8); stateless models: windows")
     parser.add_argument("--tokens-per-sample", type=int, metavar="T", help="default: the checkpoint's")
     parser.add_argument("--context-window", type=int, default=0, metavar="N", help="as in fairseq-eval-lm")
-    parser.add_argument("--cpu", action="store_true", help="even if there is a GPU")
+    parser.add_argument("--cpu", action="store_true", help="use the CPU, even if there is a GPU")
     parser.add_argument("--fp16", action="store_true", help="score in half precision")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     args = parser.parse_args()
     logging.disable(logging.INFO)
     scorer = Scorer(args.checkpoint, args.data, cpu=args.cpu, fp16=args.fp16)
@@ -53,7 +54,7 @@ def main() -> None:
     if scorer.note:
         print(f"note: {scorer.note}")
     if args.json:
-        # null for what is no finite number: JSON has no word for it
+        # JSON has no infinity: null stands for what is not finite
         figures = {name: value if math.isfinite(value) else None for name, value in scale.figures().items()}
         try:
             write_whole(args.json, json.dumps(figures, indent=1, allow_nan=False))

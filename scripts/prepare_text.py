@@ -1,34 +1,26 @@
 #!/usr/bin/env python3
-"""Make a DATA folder of bytes, words or word pieces; each is decoded back and compared with its source.
+"""Make a DATA folder of bytes, words or word pieces. Each split is decoded again and compared with its source.
 
     scripts/prepare_text.py bytes OUT --train FILE --valid FILE --test FILE           for --task byte_level_lm
     scripts/prepare_text.py word OUT --train FILE --valid FILE --test FILE            for --task streaming_lm
     scripts/prepare_text.py sentencepiece OUT --train FILE --valid FILE --test FILE --vocab-size 8000
 
-Words and pieces are in fairseq's binarized format (dict.txt, train.bin, train.idx, ...), with the bytes and words of
-the original text that each token covers beside them, for scripts/evaluate_text.py. OUT appears when all is checked.
+Words and pieces are in fairseq's binarized format (dict.txt, train.bin, train.idx, ...). Further files say how many bytes
+and words of the original text each token covers; scripts/evaluate_text.py needs them. OUT appears when all is checked.
 """
 
 import argparse
 import sys
-from contextlib import contextmanager
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from fairseq_sharnn.errors import exit_with_one_line
-
-with exit_with_one_line():
-    from tqdm import tqdm
-
+try:
+    from fairseq_sharnn.data.corpora.prepare import SPLITS, byte_progress
     from fairseq_sharnn.data.text import prepare
-
-
-@contextmanager
-def progress(total: int, what: str):
-    """A bar over bytes."""
-    with tqdm(total=total, desc=what, unit="B", unit_scale=True, mininterval=0.5) as bar:
-        yield bar.update
+    from fairseq_sharnn.errors import exit_with_one_line
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"error: {sys.executable} cannot import {error.name}: use the Python that fairseq_sharnn was installed with "
+        "(scripts/setup.sh makes one: source .venv/bin/activate)"
+    )
 
 
 def at_least_one(text: str) -> int:
@@ -45,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     pieces = commands.add_parser("sentencepiece", help="UTF-8 text as pieces of a sentencepiece model")
     for command in (raw, words, pieces):
         command.add_argument("out", metavar="OUT", help="folder to make")
-        for split in prepare.SPLITS:
+        for split in SPLITS:
             command.add_argument(f"--{split}", required=True, metavar="FILE", help=f"text of the {split} split")
     words.add_argument("--vocab-size", type=at_least_one, metavar="N", help="keep the N most frequent words")
     words.add_argument(
@@ -71,23 +63,25 @@ def parser() -> argparse.ArgumentParser:
 @exit_with_one_line()
 def main() -> None:
     args = parser().parse_args()
-    sources = {split: getattr(args, split) for split in prepare.SPLITS}
+    sources = {split: getattr(args, split) for split in SPLITS}
     if args.command == "bytes":
-        about = prepare.prepare_bytes(args.out, sources, progress)
+        manifest = prepare.prepare_bytes(args.out, sources, byte_progress)
     elif args.command == "word":
-        about = prepare.prepare_words(args.out, sources, progress, args.style, args.vocab_size, args.min_count)
-        rule = about["settings"]
+        manifest = prepare.prepare_words(args.out, sources, byte_progress, args.style, args.vocab_size, args.min_count)
+        rule = manifest["settings"]
         print(f"words: style {rule['style']}" + (" with WikiText's line ends" if rule["edge"] else ""))
     else:
-        about = prepare.prepare_pieces(args.out, sources, progress, args.model_type, args.vocab_size, args.model)
-    for split, counts in about["splits"].items():
+        manifest = prepare.prepare_pieces(
+            args.out, sources, byte_progress, args.model_type, args.vocab_size, args.model
+        )
+    for split, counts in manifest["splits"].items():
         print(
             f"{args.out}/{split}: {counts['tokens']:,} tokens of {counts['bytes']:,} bytes and {counts['words']:,} words, "
             f"{counts['unknown']:,} unknown; decoded back and compared"
         )
-    print(f"{args.out}: a vocabulary of {about['vocabulary']:,}")
-    if "note" in about:
-        print(f"note: {about['note']}")
+    print(f"{args.out}: a vocabulary of {manifest['vocabulary']:,}")
+    if "note" in manifest:
+        print(f"note: {manifest['note']}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from experiments.harness.records import read_record
 from experiments.tokenization.folder import StudyFolder
 from experiments.tokenization.plan import Plan
 from experiments.tokenization.records import Manifest
-from experiments.tokenization.text_splits import SPLITS
+from fairseq_sharnn.data.corpora.prepare import SPLITS
 from fairseq_sharnn.data.text import prepare
 from fairseq_sharnn.data.text.folder import ABOUT
 
@@ -31,7 +31,10 @@ def prepare_data(plan: Plan, folder: StudyFolder, tokenization: str) -> Manifest
         if tokenization == "bytes":
             prepare.prepare_bytes(str(out), sources, no_bar)
         elif tokenization == "words":
-            prepare.prepare_words(str(out), sources, no_bar, size=plan.words)
+            prepare.prepare_words(
+                str(out), sources, no_bar, size=plan.words, size_option="--words", min_count_option=None
+            )
         else:
-            prepare.prepare_pieces(str(out), sources, no_bar, size=int(tokenization.split("-")[1]))
+            size = int(tokenization.split("-")[1])
+            prepare.prepare_pieces(str(out), sources, no_bar, size=size, size_option="--piece-sizes")
     return read_manifest(folder, tokenization)

@@ -24,7 +24,6 @@ from experiments.harness.machine import versions
 from experiments.harness.plots import check_matplotlib
 from experiments.harness.processes import check_fairseq
 from experiments.harness.progress import Progress, Steps, duration
-from experiments.harness.registration import register
 from experiments.harness.runner import Runner
 from experiments.tokenization.budget import update_count
 from experiments.tokenization.folder import PLAN, StudyFolder
@@ -91,7 +90,6 @@ def main() -> None:
 
 def _prepare(text: bytes, plan: Plan, folder: StudyFolder, claim: Claim) -> Dict[str, Manifest]:
     """Prepare the data of all tokenizations. Leaves nothing behind if the text does not allow one of them."""
-    register()
     from experiments.tokenization.data import prepare_data  # with fairseq, which wrong options need not wait for
 
     write_splits(text, plan, folder)

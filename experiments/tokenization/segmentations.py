@@ -62,6 +62,7 @@ class Segmenter:
 
     def _checked(self, numbers: List[int], unit: str) -> Optional[List[int]]:
         model = self.tokenizer.model
+        numbers = model.spaces_as_bytes(numbers)
         if model.spelled(numbers) != unit.encode():
             return None
         return [self.tokenizer.id_of[number] for number in numbers]

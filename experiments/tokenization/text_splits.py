@@ -5,10 +5,9 @@ from typing import List, Optional
 
 from experiments.tokenization.folder import StudyFolder
 from experiments.tokenization.plan import Plan
+from fairseq_sharnn.data.corpora.prepare import SPLITS
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.files import write_whole
-
-SPLITS = ("train", "valid", "test")
 
 
 def read_text(path: str, first_bytes: Optional[int]) -> bytes:

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import http.server
-import importlib.util
 import os
 import sys
 import threading
@@ -12,7 +11,9 @@ from typing import ClassVar, List
 
 import pytest
 
-from tests.conftest import ROOT, run_command
+from fairseq_sharnn.data.corpora import enwik8
+from fairseq_sharnn.errors import UsageError
+from tests.conftest import ROOT, real_text, run_command
 
 SCRIPT = ROOT / "scripts" / "prepare_corpus.py"
 
@@ -26,14 +27,10 @@ def splits(folder):
 
 
 @pytest.fixture
-def module(monkeypatch):
-    """The script as a module, expecting a small stand-in for enwik8."""
-    spec = importlib.util.spec_from_file_location("prepare_corpus", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "ENWIK8_BYTES", {"train": 900, "valid": 50, "test": 50})
-    monkeypatch.setattr(module, "ENWIK8_MD5", hashlib.md5(CONTENT).hexdigest())
-    return module
+def small_enwik8(monkeypatch):
+    """A small stand-in for enwik8: its sizes and its digest."""
+    monkeypatch.setattr(enwik8, "SIZES", {"train": 900, "valid": 50, "test": 50})
+    monkeypatch.setattr(enwik8, "MD5", hashlib.md5(CONTENT).hexdigest())
 
 
 CONTENT = bytes(i * 7 % 256 for i in range(1000))
@@ -60,38 +57,78 @@ def test_files_are_joined_and_cut(tmp_path):
     assert splits(tmp_path / "out") == {"train": CONTENT[:900], "valid": CONTENT[900:950], "test": CONTENT[950:]}
 
 
+BAD = [
+    (("file", "OUT", "missing"), "error: cannot read missing: No such file"),
+    (("file", "OUT", "tiny"), "error: the valid split would be empty"),
+    (("file", "OUT", "folder"), "error: cannot read folder: it is a folder; name its files"),
+    (("enwik8", "OUT", "--source", "missing"), "error: --source missing does not exist"),
+    (("enwik8", "NEW", "--source", "tiny"), "is not enwik8: its md5 is"),
+    (("enwik8", "NEW", "--source", "http://127.0.0.1:9/enwik8.zip"), "the same command resumes from there"),
+    (("stdlib", "tiny"), "error: cannot write tiny: File exists"),
+    # splits that exist are never overwritten
+    (("file", "OUT", "text"), "error: OUT/train exists and has other content: name another OUT folder"),
+    (("enwik8", "OUT", "--source", "tiny"), "error: OUT/train exists and has other content: name another OUT folder"),
+    (("enwik8", "OUT"), "error: OUT/train exists and has other content: name another OUT folder"),
+    (("stdlib", "OUT"), "error: OUT/train exists and has other content: name another OUT folder"),
+    (("file", "OUT", "OUT/train"), "error: OUT/train is itself the train split of OUT: name another OUT folder"),
+    (("file", "OUT", "text", "link"), "error: link is itself the valid split of OUT: name another OUT folder"),
+]
+
+
 @pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (("file", "OUT", "missing"), "error: cannot read missing: No such file"),
-        (("file", "OUT", "tiny"), "error: the valid split would be empty"),
-        (("enwik8", "OUT", "--source", "missing"), "error: --source missing does not exist"),
-        (("enwik8", "OUT", "--source", "tiny"), "is not enwik8: its md5 is"),
-        (("enwik8", "OUT", "--source", "http://127.0.0.1:9/enwik8.zip"), "the same command goes on from there"),
-        (("stdlib", "tiny"), "error: cannot write tiny: File exists"),
-    ],
+    "arguments, message", BAD, ids=lambda value: "-".join(value) if isinstance(value, tuple) else ""
 )
 def test_bad_input_leaves_an_older_corpus_alone(tmp_path, arguments, message):
     (tmp_path / "tiny").write_bytes(b"ab")
+    (tmp_path / "text").write_bytes(CONTENT)
+    (tmp_path / "folder").mkdir()
     (tmp_path / "OUT").mkdir()
     for split in ("train", "valid", "test"):
-        (tmp_path / "OUT" / split).write_bytes(b"old")
+        (tmp_path / "OUT" / split).write_bytes(b"old" * 100)
+    (tmp_path / "link").symlink_to(tmp_path / "OUT" / "valid")
     finished = run_command(sys.executable, SCRIPT, *arguments, cwd=tmp_path)
     assert finished.code == 1 and "Traceback" not in finished.output
     assert message in finished.output
-    assert set(splits(tmp_path / "OUT").values()) == {b"old"}
+    assert set(splits(tmp_path / "OUT").values()) == {b"old" * 100}
+    assert sorted(os.listdir(tmp_path / "OUT")) == ["test", "train", "valid"]
+
+
+def test_a_pipe_is_no_regular_file(tmp_path):
+    (tmp_path / "text").write_bytes(CONTENT)
+    finished = run_command("bash", "-c", f"'{sys.executable}' '{SCRIPT}' file OUT <(cat text)", cwd=tmp_path)
+    assert finished.code == 1 and "Traceback" not in finished.output
+    assert "it is not a regular file; save its content to a file and name that" in finished.output
+    assert not (tmp_path / "OUT").exists()
+
+
+def test_the_same_command_twice_changes_nothing(tmp_path):
+    (tmp_path / "text").write_bytes(real_text(20000))
+    before = None
+    for _ in range(2):
+        finished = run_command(sys.executable, SCRIPT, "file", "OUT", "text", cwd=tmp_path)
+        assert finished.code == 0 and "OUT/test: 1,000 bytes" in finished.output
+        times = {name: (tmp_path / "OUT" / name).stat().st_mtime_ns for name in ("train", "valid", "test")}
+        assert before in (None, times)
+        before = times
+    (tmp_path / "OUT" / "valid").unlink()  # what is missing is made again
+    assert run_command(sys.executable, SCRIPT, "file", "OUT", "text", cwd=tmp_path).code == 0
+    assert b"".join(splits(tmp_path / "OUT").values()) == real_text(20000)
+    (tmp_path / "OUT" / "test").write_bytes(b"x" * 1000)  # of the right size, but other content
+    finished = run_command(sys.executable, SCRIPT, "file", "OUT", "text", cwd=tmp_path)
+    assert finished.code == 1 and "OUT/test exists and has other content" in finished.output
     assert sorted(os.listdir(tmp_path / "OUT")) == ["test", "train", "valid"]
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_enwik8_from_a_local_file(module, tmp_path, packed):
+def test_enwik8_from_a_local_file(small_enwik8, tmp_path, packed):
     source = tmp_path / "source"
     if packed:
         with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("enwik8", CONTENT)
     else:
         source.write_bytes(CONTENT)
-    module.make_enwik8(str(tmp_path / "out"), str(source))
+    enwik8.write_enwik8(str(tmp_path / "out"), str(source))
+    enwik8.write_enwik8(str(tmp_path / "out"), str(source))  # the same again: nothing changes
     assert splits(tmp_path / "out") == {"train": CONTENT[:900], "valid": CONTENT[900:950], "test": CONTENT[950:]}
     assert sorted(os.listdir(tmp_path / "out")) == ["test", "train", "valid"]
 
@@ -116,15 +153,15 @@ class RangeHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_a_broken_download_goes_on_where_it_stopped(module, tmp_path):
+def test_a_broken_download_resumes_where_it_stopped(small_enwik8, tmp_path):
     RangeHandler.limit, RangeHandler.asked = 300, []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(RangeHandler))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/enwik8"
     try:
-        with pytest.raises(module.CorpusError, match="300 bytes are kept"):
-            module.make_enwik8(str(tmp_path / "out"), url)
-        module.make_enwik8(str(tmp_path / "out"), url)
+        with pytest.raises(UsageError, match="300 bytes are kept"):
+            enwik8.write_enwik8(str(tmp_path / "out"), url)
+        enwik8.write_enwik8(str(tmp_path / "out"), url)
     finally:
         server.shutdown()
     assert RangeHandler.asked == [0, 300]

@@ -37,16 +37,19 @@ def train_pieces(lines: Lines, kind: str, size: Optional[int], most_lines: int =
     return learn_pieces(lines, kind, size, most_lines)[0]
 
 
-def learn_pieces(lines: Lines, kind: str, size: Optional[int], most_lines: int = 1_000_000) -> Tuple[bytes, float]:
+def learn_pieces(
+    lines: Lines, kind: str, size: Optional[int], most_lines: int = 1_000_000, size_option: str = "--vocab-size"
+) -> Tuple[bytes, float]:
     """Train a sentencepiece model on lines: its bytes, the same for the same text, and its character coverage.
 
     kind: `unigram` or `bpe`. size: all pieces, 256 of them single bytes, one sentencepiece's unused <unk>; None: 8,000,
     or as many as the text allows. Of more than `most_lines`, as many are drawn. Rare characters are left to their bytes
-    where there are more than `size` allows. Raises UsageError when the text does not allow `size` pieces.
+    where there are more than `size` allows. size_option: what the calling program calls `size`, for messages. Raises
+    UsageError when the text does not allow `size` pieces.
     """
     if size is not None and size < SMALLEST:
         raise UsageError(
-            f"--vocab-size {size} is too small for this text's characters: choose at least {SMALLEST} (256 single bytes, "
+            f"{size_option} {size} is too small for this text's characters: choose at least {SMALLEST} (256 single bytes, "
             "sentencepiece's <unk>, and one character)"
         )
     try:
@@ -54,7 +57,7 @@ def learn_pieces(lines: Lines, kind: str, size: Optional[int], most_lines: int =
     except _TooMany as error:
         if size is not None:
             raise UsageError(
-                f"--vocab-size {size} is larger than the training text allows: choose at most {error.most}"
+                f"{size_option} {size} is larger than the training text allows: choose at most {error.most}"
             ) from None
         return _fitted(lines, kind, error.most, most_lines)
 

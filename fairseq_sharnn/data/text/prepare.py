@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from fairseq.data import Dictionary, indexed_dataset
 
+from fairseq_sharnn.data.corpora.prepare import copy_file, source_size
 from fairseq_sharnn.data.corpora.tokens import TokenCorpus
 from fairseq_sharnn.data.text.folder import MODEL, load_tokenizer, write_about
 from fairseq_sharnn.data.text.learn import learn_pieces
@@ -25,7 +26,6 @@ from fairseq_sharnn.data.text.spans import Spans, count_words, words_of_tokens, 
 from fairseq_sharnn.data.text.words import MARKS, WordRule, WordTokenizer
 from fairseq_sharnn.errors import UsageError
 
-SPLITS = ("train", "valid", "test")
 Progress = Callable[[int, str], "contextmanager"]  # a bar over so many bytes, which yields `advance`
 
 
@@ -56,8 +56,8 @@ def prepare_bytes(out: str, sources: Dict[str, str], progress: Progress) -> Dict
     with staged(out) as work:
         splits = {}
         for split, source in sources.items():
-            with progress(_size(source), f"copying {split}") as advance:
-                _copy(source, os.path.join(work, split), advance)
+            with progress(source_size(source), f"copying {split}") as advance:
+                copy_file(source, os.path.join(work, split), advance)
             data = np.memmap(os.path.join(work, split), dtype=np.uint8, mode="r")
             words = count_words(data)
             splits[split] = {"bytes": len(data), "tokens": len(data), "words": words, "unknown": 0, **_sha(source)}
@@ -73,19 +73,32 @@ def prepare_words(
     style: str = "auto",
     size: Optional[int] = None,
     min_count: Optional[int] = None,
+    size_option: str = "--vocab-size",
+    min_count_option: Optional[str] = "--min-count",
 ) -> Dict:
-    """Words: `style` as in WordRule, or recognised from the text; the `size` most frequent, of `min_count` or more."""
+    """Words: `style` as in WordRule, or recognised from the text; the `size` most frequent, of `min_count` or more.
+
+    size_option, min_count_option: what the calling program calls these two, for messages (None: it has no such option).
+    """
     rule, own_unknowns = recognise(sources["train"], style)
     with staged(out) as work:
         counts: Counter = Counter()
-        with progress(_size(sources["train"]), "counting words") as advance:
+        with progress(source_size(sources["train"]), "counting words") as advance:
             for part in lines_of(sources["train"], advance):
                 counts.update(rule.names(part))
-        dictionary = word_dictionary(counts, size, min_count if min_count is not None else 1 if own_unknowns else 2)
+        if min_count is None:
+            min_count = 1 if own_unknowns else 2
+        try:
+            dictionary = word_dictionary(counts, size, min_count)
+        except TooFewWords as error:
+            least = f"with {min_count_option} {min_count}" if min_count_option else f"seen {min_count} times or more"
+            raise UsageError(
+                f"{size_option} {size} is larger than the training text allows: it has {error.available} words {least}"
+            ) from None
         dictionary.save(os.path.join(work, "dict.txt"))
         splits = {}
         for split, source in sources.items():
-            with progress(_size(source), f"writing {split}") as advance:
+            with progress(source_size(source), f"writing {split}") as advance:
                 splits[split] = _write_words(work, split, source, rule, dictionary, advance)
         tokenizer = WordTokenizer(rule, dictionary)
         return _finish(work, sources, splits, {"kind": "word", "settings": tokenizer.settings()}, progress)
@@ -98,32 +111,36 @@ def prepare_pieces(
     kind: str = "unigram",
     size: Optional[int] = None,
     model_path: Optional[str] = None,
+    size_option: str = "--vocab-size",
 ) -> Dict:
-    """Word pieces of a sentencepiece model, trained on the train split or given. `size`: pieces in all.
+    """Word pieces of a sentencepiece model, trained on the train split or given. `size`: number of all pieces.
 
-    Without `size` 8,000, or as many as the text allows.
+    Without `size` 8,000, or as many as the text allows. size_option: what the calling program calls `size`, for messages.
     """
     given = None if model_path is None else PieceModel(_read(model_path), model_path)
     if given is not None and size not in (None, given.processor.get_piece_size()):
         raise UsageError(
-            f"{model_path} has a vocabulary of {given.processor.get_piece_size()} pieces, not the {size} of --vocab-size: "
-            "leave --vocab-size out, or train a model by leaving out --model"
+            f"{model_path} has a vocabulary of {given.processor.get_piece_size()} pieces, not the {size} of {size_option}: "
+            f"leave {size_option} out, or train a model by leaving out --model"
         )
     learnt = {}  # of a model that is given, its file knows
     with staged(out) as work:
         if given is None:
             for _ in lines_of(sources["train"]):  # sentencepiece would hide what is wrong with the text
                 pass
-            with progress(_size(sources["train"]), f"learning pieces ({kind})") as advance:
+            with progress(source_size(sources["train"]), f"learning pieces ({kind})") as advance:
                 proto, coverage = learn_pieces(
-                    lambda: (part.text for part in lines_of(sources["train"], advance)), kind, size
+                    lambda: (part.text for part in lines_of(sources["train"], advance)),
+                    kind,
+                    size,
+                    size_option=size_option,
                 )
             given, learnt = PieceModel(proto, MODEL), {"model_type": kind, "character_coverage": coverage}
         with open(os.path.join(work, MODEL), "wb") as file:
             file.write(given.proto)
         digest = hashlib.sha256(given.proto).hexdigest()
         counts: Counter = Counter()
-        with progress(_size(sources["train"]), "counting pieces") as advance:
+        with progress(source_size(sources["train"]), "counting pieces") as advance:
             for part in short(lines_of(sources["train"], advance)):
                 counts.update(given.segment(part.text))
         dictionary = dictionary_of(given, counts)
@@ -131,22 +148,27 @@ def prepare_pieces(
         tokenizer, splits = PieceTokenizer(given, dictionary, MODEL), {}
         for split, source in sources.items():
             items = ((tokenizer.encode_line(part.text), part) for part in short(lines_of(source)))
-            with progress(_size(source), f"writing {split}") as advance:
+            with progress(source_size(source), f"writing {split}") as advance:
                 splits[split] = {**_write_split(work, split, items, dictionary, advance), "unknown": 0}
         settings = {"vocab_size": given.processor.get_piece_size(), **learnt}
         about = {"kind": "sentencepiece", "settings": settings, "model_sha256": digest}
         return _finish(work, sources, splits, about, progress)
 
 
+class TooFewWords(ValueError):
+    """A text has fewer words than a vocabulary was to have: only `available`."""
+
+    def __init__(self, available: int):
+        super().__init__(available)
+        self.available = available
+
+
 def word_dictionary(counts: Counter, size: Optional[int], min_count: int) -> Dictionary:
-    """The most frequent names first; the marks always. Raises UsageError when there are fewer than `size`."""
+    """The most frequent names first; the marks always. Raises TooFewWords when there are fewer than `size`."""
     kept = {name: count for name, count in counts.items() if count >= min_count or name in MARKS}
     kept.update({mark: kept.get(mark, 0) for mark in MARKS})
     if size is not None and size > len(kept):
-        raise UsageError(
-            f"--vocab-size {size} is larger than the training text allows: it has {len(kept)} words with --min-count "
-            f"{min_count}"
-        )
+        raise TooFewWords(len(kept))
     dictionary = Dictionary()
     ordered = sorted(kept.items(), key=lambda item: (item[0] not in MARKS, -item[1], item[0]))[:size]
     for name, count in sorted(ordered, key=lambda item: (-item[1], item[0])):
@@ -197,7 +219,7 @@ def _finish(work, sources, splits, about, progress: Progress) -> Dict:
     dictionary = Dictionary.load(os.path.join(work, "dict.txt"))
     tokenizer = load_tokenizer(work, dictionary)
     for split, source in sources.items():
-        with progress(_size(source), f"checking {split}") as advance:
+        with progress(source_size(source), f"checking {split}") as advance:
             spans = check_split(os.path.join(work, split), source, tokenizer, advance)
         write_spans(os.path.join(work, split), spans)
         totals = {"bytes": int(spans.bytes.sum()), "words": int(spans.words.sum())}
@@ -246,13 +268,6 @@ def _note(sources: Dict[str, str]) -> Dict[str, str]:
     return {} if note is None else {"note": note}
 
 
-def _size(path: str) -> int:
-    try:
-        return os.path.getsize(path)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-
-
 def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
@@ -267,15 +282,3 @@ def _sha(path: str) -> Dict[str, str]:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return {"sha256": digest.hexdigest()}
-
-
-def _copy(source: str, target: str, advance: Callable[[int], None]) -> None:
-    try:
-        with open(source, "rb") as file, open(target, "wb") as copy:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                copy.write(block)
-                advance(len(block))
-    except OSError as error:
-        raise UsageError(f"cannot read {source}: {error.strerror or error}") from None
-    if os.path.getsize(target) == 0:
-        raise UsageError(f"{source} is empty: there is nothing to prepare")
