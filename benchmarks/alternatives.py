@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.contestants import CASES
-from benchmarks.report import machine_line, table, write_whole
-from benchmarks.speed import machine
+from benchmarks import machine
+from benchmarks.models import CASES
+from experiments.harness.folder import write_text
+from experiments.harness.markdown import table
 from fairseq_sharnn.modules.boom import Boom
 from fairseq_sharnn.ops import kernels
 from fairseq_sharnn.ops.attend import attend, attend_plain
@@ -175,7 +176,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         [
             "# Alternatives",
             "",
-            machine_line(machine("cpu", args.threads)),
+            machine.line(machine.describe("cpu", args.threads)),
             "",
             f"    {command.strip()}",
             "",
@@ -188,7 +189,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     )
     print(text)
     if args.out:
-        write_whole(Path(args.out), text)
+        write_text(Path(args.out), text)
     return 0
 
 

@@ -19,10 +19,11 @@ from typing import Dict, List, Optional
 import torch
 from tqdm import tqdm
 
-from benchmarks.contestants import CASES, Case
-from benchmarks.report import machine_line, table, write_whole
-from benchmarks.speed import machine
+from benchmarks import machine
+from benchmarks.models import CASES, Case
 from benchmarks.worker import Worker, WorkerFailed
+from experiments.harness.folder import write_text
+from experiments.harness.markdown import table
 
 CONTEXTS = [1024, 2048, 4096, 8192, 16384, 32768, 65536]
 LANES = [1, 2, 4, 8, 16, 32, 64]
@@ -55,7 +56,7 @@ def slope(rows: List[Dict], number: int, axis: str, value: str) -> str:
 
 def report(result: Dict, name: str) -> str:
     """Tables of both series."""
-    lines = ["# How cost grows", "", machine_line(result["machine"]), "", f"    {result['command']}", ""]
+    lines = ["# How cost grows", "", machine.line(result["machine"]), "", f"    {result['command']}", ""]
     for axis, rows in result["series"].items():
         fixed = result["case"]
         at = f"{fixed['context_lanes']} lanes" if axis == "context" else f"C {fixed['context']}"
@@ -131,7 +132,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     }
     result: Dict = {
         "command": "python -m benchmarks.growth " + " ".join(arguments if arguments is not None else sys.argv[1:]),
-        "machine": machine(args.device, args.threads),
+        "machine": machine.describe(args.device, args.threads),
         "case": {**vars(base), "context_lanes": args.context_lanes},
         "series": {axis: [] for axis in series},
     }
@@ -142,8 +143,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
                 result["series"][axis].append(measure(case, args.repeats, args.threads, axis == "context"))
                 progress.update()
     out = Path(args.out)
-    write_whole(out.with_name(out.name + ".json"), json.dumps(result, indent=1))
-    write_whole(out.with_name(out.name + ".md"), report(result, out.name))
+    write_text(out.with_name(out.name + ".json"), json.dumps(result, indent=1))
+    write_text(out.with_name(out.name + ".md"), report(result, out.name))
     plot(result, out)
     print(f"{out}.md, .json, .svg and .png written")
     return 0

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Did a speed change leave the numbers alone? Train this package and plain.py side by side and compare every loss.
+"""Does a speed change keep the numbers? Train this package and reference.py on the same bytes and compare every loss.
 
     python -m benchmarks.loss_compare --updates 100
 
-The same parameters, the same bytes, the same optimizer, state carried from chunk to chunk. Without dropout in float64 and
-float32; and, where the CPU kernels run, with the published dropout: plain.py then takes the very masks that the kernels
-drew. Exits 1 when a loss differs by more than is stated for its rounding.
+Both have the same parameters and the same optimizer, and carry their state from chunk to chunk. They train without dropout
+in float64 and float32. Where the CPU kernels run they also train with the published dropout: reference.py then uses the
+masks that the kernels drew. Exits 1 if a loss differs by more than rounding explains.
 """
 
 import argparse
@@ -23,12 +23,13 @@ from fairseq_sharnn.optim.lamb import LambMinTrust
 
 SIZES = SHARNNSizes(vocab=260, width=64, boom_width=256, layers=4, attention_layers=(2,), context=500)
 LANES, LENGTH = 16, 64
-# Nats, over 100 updates at the published warm-up. A faster one has a spike of the loss that blows rounding up a millionfold.
+# Nats, over 100 updates with the published warm-up. In a faster warm-up the loss has a spike, which multiplies rounding a
+# millionfold.
 ALLOWED = {torch.float64: 1e-11, torch.float32: 5e-5}
 
 
 def _calls_of_dropout(seeds: List[int]) -> List[Callable[[torch.Tensor, float], torch.Tensor]]:
-    """The factors for each of plain.py's calls of dropout in one update, from the seeds the package drew in it.
+    """The factors for each call of dropout in reference.py in one update, from the seeds that the package drew in it.
 
     Both go input; by layer: LSTM output, (query, attention, its output), Boom, its output; output. The one seed of
     attention serves two calls: the values [S + T, B, D], lane by lane, and the weights [B, n, T, S + T].
@@ -145,7 +146,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     for row in [] if args.json else rows:
         print(
             f"{'ok  ' if row['same'] else 'FAIL'} {row['type']}, dropout {row['dropout']}: loss {row['first']:.4f} -> "
-            f"{row['last']:.4f} nats in {row['updates']} updates (plain.py {row['last_plain']:.4f}); largest difference "
+            f"{row['last']:.4f} nats in {row['updates']} updates (reference.py {row['last_plain']:.4f}); largest difference "
             f"{row['largest_difference']:.1e}, allowed {row['allowed']:.0e}"
         )
     return 0 if all(row["same"] for row in rows) else 1

@@ -1,7 +1,7 @@
-"""Where the time of an update goes: each piece alone at its size, beside a plain matrix product and a plain copy.
+"""Where the time of an update goes: each piece by itself, compared with a plain matrix product and a plain copy.
 
-The operations are counted from the formulas (2 a multiply-add; forward, and twice that backward; attention's memory rows
-take no gradient, so its backward products are those of the queries and of the chunk).
+The operations are counted from the formulas: 2 for a multiply-add; the backward pass needs twice the forward pass. The
+memory rows of attention take no gradient, so its backward products are those of the queries and of the chunk.
 """
 
 import time
@@ -10,7 +10,7 @@ from typing import Callable, Dict, List
 
 import torch
 
-from benchmarks.contestants import PRECISIONS, Case, Ours
+from benchmarks.models import PRECISIONS, Case, PackageModel
 from fairseq_sharnn.modules.memory import Memory
 from fairseq_sharnn.modules.sha_rnn import SHARNN
 
@@ -38,7 +38,7 @@ def operations(case: Case) -> Dict[str, float]:
 
 
 def evaluation_operations(case: Case) -> float:
-    """Operations that scoring one byte needs: forward alone, the output projection with them."""
+    """Operations that scoring one byte needs: the forward pass with the output projection."""
     width, folds = case.width, case.boom_width // case.width * case.width
     # a query sees the C - T rows of memory and, on average, half of the chunk's own
     rows = case.context - case.length / 2
@@ -47,20 +47,20 @@ def evaluation_operations(case: Case) -> float:
 
 
 def bytes_to_move(case: Case, parameters: int) -> Dict[str, float]:
-    """Bytes that the pieces bound by memory read and write at the least.
+    """The fewest bytes that the pieces bound by memory read and write.
 
-    Optimizer: a norm for the clipping, its scaling, then weight, gradient and two moments read, three of them written,
-    and the update written and read again for its norm. Rest: layer norms, dropouts and sums, about 9 values
-    [T, B, D] a layer, each read and written forward and backward.
+    Optimizer: gradients are read for the norm of the clipping and scaled; then weights, gradients and two moments are
+    read, three of them are written, and the update is written and read for its norm. Rest: layer norms, dropouts and
+    sums, about 9 values [T, B, D] for each layer, each read and written forward and backward.
     """
     item = torch.empty((), dtype=PRECISIONS[case.precision]).element_size()
     return {"optimizer": parameters * 4 * 12, "rest": case.layers * 9 * case.tokens * case.width * item * 4}
 
 
 def pieces(case: Case) -> Dict[str, Callable[[], None]]:
-    """Programs that do the work of one update in one piece: forward and backward in all layers that have it."""
-    contestant = Ours(case)
-    block = contestant.model.blocks[(case.attention_layers or (0,))[0]]
+    """For each piece a program that does its work in one update: forward and backward, in all layers that have it."""
+    measured = PackageModel(case)
+    block = measured.model.blocks[(case.attention_layers or (0,))[0]]
     factory = {"device": case.device, "dtype": PRECISIONS[case.precision]}
     shape = (case.length, case.lanes, case.width)
     x, upstream = torch.randn(shape, **factory), torch.randn(shape, **factory)
@@ -78,14 +78,14 @@ def pieces(case: Case) -> Dict[str, Callable[[], None]]:
         return block.attention(h, h, memory.extended(h.transpose(0, 1), case.context).segments)
 
     def optimize() -> None:
-        for parameter in contestant.model.parameters():
+        for parameter in measured.model.parameters():
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        torch.nn.utils.clip_grad_norm_(contestant.model.parameters(), 0.25)
-        contestant.optimizer.step()
+        torch.nn.utils.clip_grad_norm_(measured.model.parameters(), 0.25)
+        measured.optimizer.step()
 
-    contestant.prepare("training")
+    measured.prepare("training")
     work = {
-        "update": contestant.training,
+        "update": measured.training,
         "LSTM": repeat(case.layers, lambda h: block._recur(h, block.empty_state(h))[0]),
         "Boom": repeat(case.layers, block.boom),
         "optimizer": optimize,
@@ -96,7 +96,7 @@ def pieces(case: Case) -> Dict[str, Callable[[], None]]:
 
 
 def yardsticks(case: Case) -> Dict[str, Callable[[], None]]:
-    """A plain matrix product and a plain copy: what this machine can do."""
+    """A plain matrix product and a plain copy: the speed that this machine reaches."""
     size = 8192 if case.device.startswith("cuda") else 2048
     factory = {"device": case.device, "dtype": PRECISIONS[case.precision]}
     a, b, product = (torch.randn(size, size, **factory) for _ in range(3))
@@ -113,7 +113,7 @@ def yardstick_rates(case: Case, seconds: Dict[str, float]) -> Dict[str, float]:
 
 
 def breakdown(case: Case, repeats: int) -> Dict:
-    """Median seconds of an update, of each piece and of the yardsticks, in turns; `rest` is the update less the pieces."""
+    """Median seconds of an update, of each piece and of the yardsticks, in turns; `rest` is the update minus the pieces."""
     work = {**pieces(case), **yardsticks(case)}
     seconds: Dict[str, List[float]] = {name: [] for name in work}
     for round_number in range(repeats + 1):

@@ -1,30 +1,9 @@
-"""Reports as Markdown, and files that are whole or not there."""
+"""The report of speed.py, as Markdown."""
 
-import os
-from pathlib import Path
 from typing import Dict, List, Sequence
 
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name and give it its own at the end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
-    """Lines of a Markdown table."""
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
-
-
-def machine_line(machine: Dict) -> str:
-    place = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads ({machine['capability']})"
-    kernels = "with" if machine["cpu_kernels"] else "without"
-    return (
-        f"{place}; Python {machine['python']}, torch {machine['torch']}, fairseq {machine['fairseq']}, {kernels} the CPU "
-        f"kernels; {machine['date']}"
-    )
+from benchmarks import machine
+from experiments.harness.markdown import table
 
 
 def speed_report(result: Dict) -> str:
@@ -32,13 +11,14 @@ def speed_report(result: Dict) -> str:
     lines = [
         "# Speed",
         "",
-        machine_line(result["machine"]),
+        machine.line(result["machine"]),
         "",
         f"    {result['command']}",
         "",
-        "Each contestant in a process of its own, taking turns; medians. Bytes/s, and how many times plain.py's in "
-        "brackets. plain.py and this package train with LAMB, transformer_lm (which sees its chunk alone, not a long "
-        "memory) with torch's Adam. Peak memory: the whole process on CPU, the allocator's on a GPU.",
+        "Each model runs in a process of its own. They take turns, and figures are medians: bytes/s, and in brackets the "
+        "ratio to `plain` (fairseq_sharnn/reference.py). `plain` and this package train with LAMB. transformer_lm trains "
+        "with torch's Adam; it sees only its chunk, not a long memory. Peak memory is that of the whole process on CPU, "
+        "and the allocator's on a GPU.",
         "",
     ]
     for label, entry in result["cases"].items():
@@ -48,14 +28,13 @@ def speed_report(result: Dict) -> str:
             f"C {case['context']}, dropout {case['dropout']}",
             "",
             *_throughput(workloads),
-            "",
         ]
         if entry["breakdown"]:
-            lines += [*_pieces(entry["breakdown"]), "", *_ceiling(entry["breakdown"], workloads.get("evaluation", {}))]
+            lines += [*_pieces(entry["breakdown"]), *_ceiling(entry["breakdown"], workloads.get("evaluation", {}))]
     if "losses" in result:
         same = all(row["same"] for row in result["losses"])
         title = "The numbers are the same" if same else "THE NUMBERS DIFFER: no figure above counts"
-        lines += [f"## {title}", "", *_losses(result["losses"]), ""]
+        lines += [f"## {title}", "", *_losses(result["losses"])]
     return "\n".join(lines)
 
 
@@ -108,9 +87,9 @@ def _pieces(breakdown: Dict) -> List[str]:
             ]
         )
     return [
-        f"One training update ({breakdown['update_seconds'] * 1e3:.0f} ms) and its pieces alone, in turns. In the same "
+        f"One training update ({breakdown['update_seconds'] * 1e3:.0f} ms) and each of its pieces, in turns. In the same "
         f"turns a plain matrix product reached {product / 1e9:,.0f} GFLOP/s and a plain copy {copy / 1e9:.1f} GB/s, read "
-        "and written. `rest` is the update less the pieces.",
+        "and written. `rest` is the update minus the pieces.",
         "",
         *table(
             ["piece", "time", "share", "GFLOP needed", "of the product's rate", "GB to move", "of the copy's rate"],
@@ -120,7 +99,7 @@ def _pieces(breakdown: Dict) -> List[str]:
 
 
 def _ceiling(breakdown: Dict, evaluation: Dict[str, Dict]) -> List[str]:
-    """What the arithmetic leaves evaluation at the most, if all of it went at the plain product's rate."""
+    """The speed of evaluation if all of its arithmetic ran at the rate of the plain product."""
     ours, plain = (evaluation.get(name, {}).get("bytes_per_s") for name in ("fairseq_sharnn", "plain"))
     if ours is None or plain is None:
         return []
@@ -128,37 +107,26 @@ def _ceiling(breakdown: Dict, evaluation: Dict[str, Dict]) -> List[str]:
     most = breakdown["product_ops_per_s"] / needed
     return [
         f"Scoring a byte needs {needed / 1e6:.1f} MFLOP. All of it at the plain product's rate would be {most:,.0f} "
-        f"bytes/s, {most / plain:.2f} times plain.py's; this package reaches {ours / most:.0%} of that.",
+        f"bytes/s, {most / plain:.2f} times that of `plain`; this package reaches {ours / most:.0%} of that.",
         "",
     ]
 
 
 def _losses(rows: Sequence[Dict]) -> List[str]:
-    lines = table(
+    header = ["type", "dropout", "updates", "first loss", "last loss", "last loss of `plain`", "largest difference"]
+    cells = [
         [
-            "type",
-            "dropout",
-            "updates",
-            "first loss",
-            "last loss",
-            "plain.py's last",
-            "largest difference",
-            "allowed",
-            "",
-        ],
-        [
-            [
-                row["type"],
-                str(row["dropout"]),
-                str(row["updates"]),
-                f"{row['first']:.6f}",
-                f"{row['last']:.6f}",
-                f"{row['last_plain']:.6f}",
-                f"{row['largest_difference']:.1e}",
-                f"{row['allowed']:.0e}",
-                "same" if row["same"] else "DIFFERS",
-            ]
-            for row in rows
-        ],
-    )
-    return ["Losses in nats, this package and plain.py from the same start on the same bytes:", "", *lines]
+            row["type"],
+            row["dropout"],
+            row["updates"],
+            f"{row['first']:.6f}",
+            f"{row['last']:.6f}",
+            f"{row['last_plain']:.6f}",
+            f"{row['largest_difference']:.1e}",
+            f"{row['allowed']:.0e}",
+            "same" if row["same"] else "DIFFERS",
+        ]
+        for row in rows
+    ]
+    what = "Losses in nats of this package and of `plain`, from the same start on the same bytes:"
+    return [what, "", *table([*header, "allowed", ""], cells)]

@@ -1,17 +1,15 @@
 #!/usr/bin/env python3
-"""How fast is it here? Training, evaluation, generation and peak memory, beside plain.py and fairseq's transformer_lm.
+"""Speed and peak memory of training, evaluation and generation, compared with reference.py and fairseq's transformer_lm.
 
     python -m benchmarks.speed                      # tiny and small on CPU; with a GPU, the paper's size too
     python -m benchmarks.speed --sizes small --repeats 7 --out benchmarks/reports/my-machine
 
-Each contestant runs in a process of its own, and they take turns (A B C A B C ...); figures are medians. Writes
-OUT.json and OUT.md, with hardware, versions, the comparison of losses (loss_compare.py) and this command.
+Each model runs in a process of its own, and they take turns (A B C A B C ...). Figures are medians. Writes OUT.json and
+OUT.md, with hardware, versions, the comparison of losses (loss_compare.py) and this command.
 """
 
 import argparse
-import datetime
 import json
-import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,17 +19,18 @@ from typing import Dict, List, Optional
 import torch
 from tqdm import tqdm
 
-from benchmarks import loss_compare
-from benchmarks.contestants import CASES, NAMES, PRECISIONS, Case
+from benchmarks import loss_compare, machine
+from benchmarks.models import CASES, NAMES, PRECISIONS, Case
 from benchmarks.pieces import breakdown
-from benchmarks.report import speed_report, write_whole
+from benchmarks.report import speed_report
 from benchmarks.worker import Worker, WorkerFailed
+from experiments.harness.folder import write_text
 
 WORKLOADS = ("training", "evaluation", "generation")
 
 
 def measure(case: Case, workload: str, repeats: int, threads: int, progress: tqdm) -> Dict[str, Dict]:
-    """All contestants at one workload, taking turns. A contestant that fails (memory, say) is a row that says so."""
+    """All models at one workload, taking turns. A model that fails, such as for lack of memory, has a row that says so."""
     results: Dict[str, Dict] = {}
     workers: Dict[str, Worker] = {}
     for name in NAMES:
@@ -61,7 +60,7 @@ def measure(case: Case, workload: str, repeats: int, threads: int, progress: tqd
 
 
 def measured_pieces(case: Case, repeats: int) -> Optional[Dict]:
-    """The breakdown; None where the pieces do not fit into memory one beside the other."""
+    """The breakdown; None where the pieces do not fit into memory together."""
     try:
         return breakdown(case, repeats)
     except torch.cuda.OutOfMemoryError:
@@ -71,33 +70,8 @@ def measured_pieces(case: Case, repeats: int) -> Optional[Dict]:
             torch.cuda.empty_cache()  # the next case's workers are other processes
 
 
-def machine(device: str, threads: int) -> Dict:
-    """Hardware and versions."""
-    import fairseq
-
-    from fairseq_sharnn.ops import kernels
-
-    cpu = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as lines:
-            cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return {
-        "cpu": cpu,
-        "threads": threads,
-        "gpu": torch.cuda.get_device_name() if device.startswith("cuda") else None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "fairseq": fairseq.__version__,
-        "cpu_kernels": kernels.ops is not None,
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "date": datetime.date.today().isoformat(),
-    }
-
-
 def cases(names: List[str], device: str, precisions: List[str], lanes: List[int]) -> Dict[str, Case]:
-    """Every size in every precision; the paper's also with more lanes."""
+    """Every size in every precision; the size of the paper also with more lanes."""
     chosen = {}
     for name in names:
         for precision in precisions:
@@ -113,12 +87,14 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--device", default="cuda" if cuda else "cpu")
     parser.add_argument("--sizes", default="tiny,small,paper" if cuda else "tiny,small", help="of " + ", ".join(CASES))
     parser.add_argument("--precisions", default="fp32,fp16,bf16" if cuda else "fp32", help="of fp32, fp16, bf16")
-    parser.add_argument("--lanes", default="16,64,128", help="B at the paper's size")
+    parser.add_argument("--lanes", default="16,64,128", help="numbers of lanes at the size of the paper")
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
-    parser.add_argument("--repeats", type=int, default=7, help="turns of each contestant, at least 5")
+    parser.add_argument("--repeats", type=int, default=7, help="turns of each model, at least 5")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--compare-updates", type=int, default=100, help="updates of loss_compare.py; 0 leaves it out")
-    parser.add_argument("--out", help="path of the report without its ending (benchmarks/reports/DEVICE-DATE)")
+    parser.add_argument(
+        "--compare-updates", type=int, default=100, help="updates of loss_compare.py (0: do not compare)"
+    )
+    parser.add_argument("--out", help="path of the report, without .md (default: benchmarks/reports/DEVICE-DATE)")
     args = parser.parse_args(arguments)
     sizes, precisions, workloads = (text.split(",") for text in (args.sizes, args.precisions, args.workloads))
     for given, allowed, option in (
@@ -136,7 +112,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     chosen = cases(sizes, args.device, precisions, [int(count) for count in args.lanes.split(",")])
     result: Dict = {
         "command": "python -m benchmarks.speed " + " ".join(arguments if arguments is not None else sys.argv[1:]),
-        "machine": machine(args.device, args.threads),
+        "machine": machine.describe(args.device, args.threads),
         "cases": {},
     }
     place = (result["machine"]["gpu"] or "cpu").lower().replace(" ", "-")
@@ -154,8 +130,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
             progress.update()
     if args.compare_updates > 0:
         result["losses"] = loss_compare.compare(args.compare_updates, args.device)
-    write_whole(out.with_name(out.name + ".json"), json.dumps(result, indent=1))
-    write_whole(out.with_name(out.name + ".md"), speed_report(result))
+    write_text(out.with_name(out.name + ".json"), json.dumps(result, indent=1))
+    write_text(out.with_name(out.name + ".md"), speed_report(result))
     print(f"{out}.md and {out}.json written")
     return 0 if all(row["same"] for row in result.get("losses", [])) else 1
 

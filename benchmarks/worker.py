@@ -1,7 +1,6 @@
-"""One contestant in a process of its own, so that its peak memory is its own: `Worker` starts it and asks it to work."""
+"""One model in a process of its own, so that its peak memory can be measured. `Worker` starts it and makes it work."""
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Dict
 
+from experiments.harness.memory import own_peak_memory
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -19,7 +20,7 @@ class WorkerFailed(RuntimeError):
 
 
 class Worker:
-    """A process that holds one contestant ready for one workload and works when asked to."""
+    """A process that has one model ready for one workload, and works on command."""
 
     def __init__(self, name: str, case, workload: str, threads: int):
         order = json.dumps({"name": name, "case": asdict(case), "workload": workload, "threads": threads})
@@ -70,30 +71,26 @@ def peak_bytes(device: str) -> int:
     """Most memory this process has held: resident on CPU, allocated on an accelerator."""
     import torch
 
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated()
-    with suppress(OSError), open("/proc/self/status") as status:  # ru_maxrss begins with the parent's
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return torch.cuda.max_memory_allocated() if device.startswith("cuda") else own_peak_memory()
 
 
 def main(order: Dict) -> None:
     import torch
 
-    from benchmarks.contestants import Case, build
+    from benchmarks.models import Case, build
 
     torch.set_num_threads(order["threads"])
     case = Case(**order["case"])
     if case.device.startswith("cuda"):
-        torch.cuda.set_device(torch.device(case.device).index or 0)  # whose memory and work are asked for below
+        torch.cuda.set_device(torch.device(case.device).index or 0)  # the memory and the work below are of this one
     start = peak_bytes(case.device)
-    contestant = build(order["name"], case)
-    contestant.prepare(order["workload"])
-    unit = getattr(contestant, order["workload"])
+    model = build(order["name"], case)
+    model.prepare(order["workload"])
+    unit = getattr(model, order["workload"])
     wait = torch.cuda.synchronize if case.device.startswith("cuda") else lambda: None
     unit()
     wait()
-    print(json.dumps({"parameters": contestant.parameters, "start_bytes": start}), flush=True)
+    print(json.dumps({"parameters": model.parameters, "start_bytes": start}), flush=True)
     for _ in sys.stdin:
         begin = time.perf_counter()
         done = unit()

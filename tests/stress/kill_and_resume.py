@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Kill training with SIGKILL at random moments, go on each time, and compare with the run that was never killed.
+"""Kill training with SIGKILL at random moments, resume each time, and compare with a run that was never killed.
 
     python -m tests.stress.kill_and_resume [--workers 2] [--kills 20] [--updates 400] [--seed 1]
 
@@ -62,7 +62,7 @@ def descendants(process: int) -> List[int]:
     return found
 
 
-class Run:
+class TrainingProcess:
     """A training process whose output goes to a file that is read along."""
 
     def __init__(self, arguments: List[str], log: Path):
@@ -100,7 +100,7 @@ class Run:
         return True
 
 
-def live_and_die(run: Run, save_dir: Path, rng: random.Random, kind: str) -> bool:
+def live_and_die(run: TrainingProcess, save_dir: Path, rng: random.Random, kind: str) -> bool:
     """Let a run live for a random while and kill it; False when it had ended by itself."""
     if kind == "start-up":
         time.sleep(rng.uniform(0.5, 6.0))
@@ -119,7 +119,7 @@ def live_and_die(run: Run, save_dir: Path, rng: random.Random, kind: str) -> boo
 
 
 def torment(arguments: argparse.Namespace, data: Path, folder: Path) -> Tuple[int, Dict[str, int], Dict]:
-    """Kill and go on until the kills are used up, then finish: survived, kills by kind, last record of each update."""
+    """Kill and resume as often as asked for, then finish: kills survived, kills by kind, last record of each update."""
     rng = random.Random(arguments.seed)
     save_dir = folder / "killed"
     survived, kinds, updates = 0, {}, {}
@@ -127,7 +127,9 @@ def torment(arguments: argparse.Namespace, data: Path, folder: Path) -> Tuple[in
     kinds_in_turn = ["writing", "training", "training", "writing", "start-up", "training"]
     for number in range(arguments.kills + 1):
         final = number == arguments.kills
-        run = Run(command(data, save_dir, arguments.updates, arguments.workers), folder / f"life{number}.log")
+        run = TrainingProcess(
+            command(data, save_dir, arguments.updates, arguments.workers), folder / f"life{number}.log"
+        )
         kind = kinds_in_turn[number % len(kinds_in_turn)]
         if final:
             run.process.wait()
@@ -166,7 +168,7 @@ def main() -> int:
         (data / split).write_bytes(text[start:stop])
 
     print(f"{arguments.workers} worker(s): {arguments.updates} updates without interruption ...", flush=True)
-    whole = Run(command(data, folder / "whole", arguments.updates, arguments.workers), folder / "whole.log")
+    whole = TrainingProcess(command(data, folder / "whole", arguments.updates, arguments.workers), folder / "whole.log")
     whole.process.wait()
     expected = whole.updates()
     if whole.process.returncode != 0 or len(expected) != arguments.updates:

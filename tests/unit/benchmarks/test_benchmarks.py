@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import growth, loss_compare
-from benchmarks.contestants import CASES, Case, build
+from benchmarks.models import CASES, Case, build
 from benchmarks.pieces import bytes_to_move, evaluation_operations, operations, pieces
 from benchmarks.report import speed_report
 from benchmarks.worker import Worker, WorkerFailed
@@ -17,7 +17,7 @@ SMALL = Case(width=32, boom_width=64, lanes=4, length=8, context=24, layers=2)
 
 
 def test_losses_of_both_are_the_same():
-    """With the CPU kernels also under the published dropout, plain.py taking the very masks the kernels drew."""
+    """With the CPU kernels also under the published dropout: reference.py uses the masks that the kernels drew."""
     rows = loss_compare.compare(3, "cpu")
     assert [row["dropout"] for row in rows] == ([0.0, 0.0, 0.1] if kernels.ops is not None else [0.0, 0.0])
     assert all(row["same"] for row in rows)
@@ -34,12 +34,12 @@ def test_a_difference_is_seen(monkeypatch):
 
 @pytest.mark.parametrize("name", ["fairseq_sharnn", "plain", "transformer_lm"])
 @pytest.mark.parametrize("workload", ["training", "evaluation", "generation"])
-def test_contestants_do_each_workload(name, workload):
-    contestant = build(name, SMALL)
-    contestant.prepare(workload)
-    before = [p.clone() for p in contestant.model.parameters()]
-    assert getattr(contestant, workload)() == (32 if workload == "generation" else SMALL.tokens)
-    moved = any(not torch.equal(a, b) for a, b in zip(before, contestant.model.parameters()))
+def test_models_do_each_workload(name, workload):
+    model = build(name, SMALL)
+    model.prepare(workload)
+    before = [p.clone() for p in model.model.parameters()]
+    assert getattr(model, workload)() == (32 if workload == "generation" else SMALL.tokens)
+    moved = any(not torch.equal(a, b) for a, b in zip(before, model.model.parameters()))
     assert moved == (workload == "training")
 
 
@@ -63,7 +63,7 @@ def test_operations_follow_the_sizes():
     assert bytes_to_move(SMALL, 1000)["optimizer"] == 48_000
 
 
-def test_evaluation_needs_a_forward_pass_alone():
+def test_evaluation_needs_only_a_forward_pass():
     """A third of training where all is products of weights; over the memory, two products instead of four."""
     bare = replace(SMALL, attention="none")
     trained = sum(operations(bare).values())
@@ -128,7 +128,8 @@ def test_report_shows_ratios_failures_and_the_comparison():
     assert "| `fairseq_sharnn` | 2.00 M | 3,000 (3.00) | 3,000 (3.00) | 0.60 GB (0.500; 0.40 above the start) |" in text
     assert "failed: out of memory" in text
     assert (
-        "needs 25.0 MFLOP" in text and "4,000 bytes/s, 4.00 times plain.py's; this package reaches 75% of that" in text
+        "needs 25.0 MFLOP" in text
+        and "4,000 bytes/s, 4.00 times that of `plain`; this package reaches 75% of that" in text
     )
     assert "| LSTM | 1000.0 ms | 50% | 50.0 | 50% |" in text
     assert "## The numbers are the same" in text

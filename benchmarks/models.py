@@ -1,12 +1,13 @@
-"""What is measured: this package, plain.py, and fairseq's Transformer of equal parameters, behind one interface."""
+"""The measured models behind one interface: this package, reference.py, and fairseq's Transformer of equal parameters."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Callable, Dict
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from experiments.harness.sizes import nearest_inner_width
 from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.optim.lamb import LambMinTrust
@@ -14,7 +15,7 @@ from fairseq_sharnn.reference import PlainSHARNN
 
 NAMES = ("fairseq_sharnn", "plain", "transformer_lm")
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-# fp16 gradients of a mean loss underflow without it; what it is does not matter for speed.
+# Without it, fp16 gradients of a mean loss underflow. Its value does not matter for speed.
 _FP16_LOSS_SCALE = 1024.0
 
 
@@ -58,8 +59,8 @@ CASES: Dict[str, Case] = {
 }
 
 
-class Contestant:
-    """A model with its optimizer: `train`, `evaluate` and `generate` do one unit of work and return bytes done."""
+class MeasuredModel:
+    """A model with its optimizer: `training`, `evaluation` and `generation` do one unit of work and return its bytes."""
 
     def __init__(self, case: Case, model: torch.nn.Module, optimizer: Callable[[Any], torch.optim.Optimizer]):
         self.case = case
@@ -69,11 +70,11 @@ class Contestant:
         self.scale = _FP16_LOSS_SCALE if case.precision == "fp16" else 1.0
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """tokens [T, B] -> logits [T, B, V], carrying the state that the model has."""
+        """tokens [T, B] -> logits [T, B, V]. The model's state is carried to the next call."""
         raise NotImplementedError
 
     def reset(self, lanes: int) -> None:
-        """Forget the streams and begin `lanes` new ones with a full memory."""
+        """Forget the streams, and begin `lanes` new ones with a full memory."""
 
     def random_tokens(self, length: int, lanes: int) -> Tensor:
         return torch.randint(4, 260, (length, lanes), device=self.case.device)
@@ -86,7 +87,7 @@ class Contestant:
         self.model.train(workload == "training")
 
     def training(self) -> int:
-        """One update: forward, backward, clipping at the paper's norm, optimizer."""
+        """Make one update: forward, backward, clipping at the norm of the paper, optimizer."""
         case = self.case
         tokens = self.random_tokens(case.length + 1, case.lanes)
         self.optimizer.zero_grad(set_to_none=True)
@@ -98,7 +99,7 @@ class Contestant:
 
     @torch.no_grad()
     def evaluation(self) -> int:
-        """One chunk scored."""
+        """Score one chunk."""
         case = self.case
         tokens = self.random_tokens(case.length + 1, case.lanes)
         F.cross_entropy(self.logits(tokens[:-1]).float().flatten(0, 1), tokens[1:].flatten())
@@ -106,14 +107,14 @@ class Contestant:
 
     @torch.no_grad()
     def generation(self, count: int = 32) -> int:
-        """`count` bytes drawn one after the other, one stream."""
+        """Draw `count` bytes one after the other, in one stream."""
         byte = self.random_tokens(1, 1)
         for _ in range(count):
             byte = torch.multinomial(self.logits(byte)[0].float().softmax(-1), 1)
         return count
 
 
-class Ours(Contestant):
+class PackageModel(MeasuredModel):
     def __init__(self, case: Case):
         super().__init__(case, SHARNN(case.sizes(), case.rates()), lambda parameters: LambMinTrust(parameters))
         self.state = None
@@ -133,19 +134,19 @@ class Ours(Contestant):
         return self.model.logits(features)
 
 
-class Plain(Ours):
+class ReferenceModel(PackageModel):
     def __init__(self, case: Case):
-        Contestant.__init__(
+        MeasuredModel.__init__(
             self, case, PlainSHARNN(case.sizes(), case.rates()), lambda parameters: LambMinTrust(parameters)
         )
         self.state = None
 
     def prepare(self, workload: str) -> None:
-        Contestant.prepare(self, workload)
+        MeasuredModel.prepare(self, workload)
 
 
-class Transformer(Contestant):
-    """fairseq's transformer_lm (pre-norm, shared embeddings); it sees its chunk of T bytes and nothing before."""
+class TransformerModel(MeasuredModel):
+    """fairseq's transformer_lm (pre-norm, shared embeddings). It sees its chunk of T bytes and nothing before it."""
 
     def __init__(self, case: Case):
         super().__init__(case, equal_transformer(case), lambda parameters: torch.optim.Adam(parameters, lr=1e-3))
@@ -159,7 +160,7 @@ class Transformer(Contestant):
         decoder = self.model.decoder
         if len(tokens) > 1:
             return decoder(tokens.t())[0].transpose(0, 1)
-        if self.window is None or self.window.size(1) >= self.case.length:  # its positions end: begin again
+        if self.window is None or self.window.size(1) >= self.case.length:  # no positions are left: begin again
             self.window, self.incremental = tokens.t()[:, :0], {}
         self.window = torch.cat([self.window, tokens.t()], dim=1)
         return decoder(self.window, incremental_state=self.incremental)[0].transpose(0, 1)[-1:]
@@ -172,22 +173,31 @@ class _DictionaryOnly:
 
 
 def equal_transformer(case: Case) -> torch.nn.Module:
-    """A transformer_lm of as many layers, its width such that the parameters come nearest to SHA-RNN's at this size."""
+    """A transformer_lm of as many layers, whose inner width brings its parameters nearest to those of SHA-RNN."""
+    target = _count(SHARNN, case.sizes())
+    inner = nearest_inner_width(lambda inner: _count(_transformer, case, inner), target)
+    return _transformer(case, inner)
+
+
+def _count(build: Callable[..., torch.nn.Module], *arguments) -> int:
+    """Parameters of a model, which is built on a device without memory."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build(*arguments).parameters())
+
+
+def _transformer(case: Case, inner: int) -> torch.nn.Module:
+    """transformer_lm with an inner width."""
     from fairseq.models.transformer_lm import TransformerLanguageModel, TransformerLanguageModelConfig
 
-    wanted = sum(p.numel() for p in SHARNN(replace(case, device="cpu").sizes()).parameters())
-    vocab, width = len(ByteDictionary()), case.width
-    others = vocab * width + 2 * width + case.layers * (4 * width * width + 9 * width)
-    inner = max(8, round((wanted - others) / case.layers / (2 * width + 1) / 8) * 8)
     config = TransformerLanguageModelConfig(
         dropout=case.dropout,
         attention_dropout=case.dropout,
-        decoder_embed_dim=width,
-        decoder_input_dim=width,
-        decoder_output_dim=width,
+        decoder_embed_dim=case.width,
+        decoder_input_dim=case.width,
+        decoder_output_dim=case.width,
         decoder_ffn_embed_dim=inner,
         decoder_layers=case.layers,
-        decoder_attention_heads=max(1, width // 64),
+        decoder_attention_heads=max(1, case.width // 64),
         decoder_normalize_before=True,
         share_decoder_input_output_embed=True,
         tokens_per_sample=case.length + 2,
@@ -196,7 +206,7 @@ def equal_transformer(case: Case) -> torch.nn.Module:
     return TransformerLanguageModel.build_model(config, _DictionaryOnly())
 
 
-def build(name: str, case: Case) -> Contestant:
-    """The contestant of a name in `NAMES`."""
+def build(name: str, case: Case) -> MeasuredModel:
+    """The model of a name in `NAMES`."""
     torch.manual_seed(1)
-    return {"fairseq_sharnn": Ours, "plain": Plain, "transformer_lm": Transformer}[name](case)
+    return {"fairseq_sharnn": PackageModel, "plain": ReferenceModel, "transformer_lm": TransformerModel}[name](case)
