@@ -29,6 +29,7 @@ def load_safely() -> None:
     noticed at all. fairseq 0.12.2 runs code from the file. The patch: one line, checksums, `weights_only`.
     Test: test_bad_input.py, test_compat.py.
     """
+    _load_in_training()
 
     @patch(checkpoint_utils, "load_checkpoint_to_cpu")
     def load_checkpoint_to_cpu(original, path, *args, **kwargs):
@@ -61,6 +62,10 @@ def load_safely() -> None:
                 f"checkpoint {':'.join(filenames)} does not fit this task's vocabulary or the model: "
                 f"{str(error).strip().splitlines()[-1].strip()}; choose the --task it was trained with"
             ) from error
+
+
+def _load_in_training() -> None:
+    """The part of `load_safely` for --restore-file: the task checks its state, and one line says what does not fit."""
 
     @patch(Trainer, "load_checkpoint")
     def load_checkpoint(original, self, filename, *args, **kwargs):
