@@ -12,6 +12,7 @@ import time
 import pytest
 
 from tests.conftest import ROOT, run_command, write_corpus
+from tests.integration.forked import run_script
 from tests.integration.test_bad_input import digests
 
 SEVEN = (
@@ -22,6 +23,11 @@ SEVEN = (
 
 def script(name, *arguments, timeout=1800):
     return run_command(sys.executable, ROOT / "scripts" / name, *arguments, timeout=timeout)
+
+
+def refused(name, *arguments):
+    """The same command after one import, for what ends before it starts a process."""
+    return run_script(name[: -len(".py")], *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +102,13 @@ def test_a_second_call_repeats_nothing(compared, data):
 def test_a_folder_of_another_configuration_is_left_alone(compared, data):
     out, _ = compared
     before = digests(out)
-    finished = script("compare_transformer.py", data, "--out", out, "--preset", "smoke", "--updates", 9)
+    finished = refused("compare_transformer.py", data, "--out", out, "--preset", "smoke", "--updates", 9)
     assert finished.code == 1
     assert finished.line("error: ").endswith(
         f"--out {out} belongs to another configuration (preset budget updates: 8 there, 9 asked for): name a new folder, "
         "or give the options it was made with"
     )
-    finished = script("ablate.py", data, "--out", out, "--preset", "smoke")
+    finished = refused("ablate.py", data, "--out", out, "--preset", "smoke")
     assert finished.code == 1 and "(script: compare_transformer.py there, ablate.py asked for)" in finished.output
     assert digests(out) == before
 
@@ -122,7 +128,7 @@ def test_a_folder_of_another_configuration_is_left_alone(compared, data):
     ],
 )
 def test_bad_input_is_one_line(data, tmp_path, options, message):
-    finished = script("compare_transformer.py", data, "--out", tmp_path / "out", *options)
+    finished = refused("compare_transformer.py", data, "--out", tmp_path / "out", *options)
     assert finished.code == 1 and "Traceback" not in finished.output, finished.output[-2000:]
     (error,) = [line for line in finished.output.splitlines() if line.startswith("error: ")]
     assert error.startswith(f"error: {message}")
@@ -137,13 +143,13 @@ def test_commands_start_in_any_folder(name, tmp_path):
 
 
 def test_data_without_splits_is_one_line(tmp_path, data):
-    finished = script("compare_transformer.py", tmp_path / "gone", "--out", tmp_path / "out", "--preset", "smoke")
+    finished = refused("compare_transformer.py", tmp_path / "gone", "--out", tmp_path / "out", "--preset", "smoke")
     assert finished.code == 1 and finished.line("error: ").startswith(
         f"error: DATA folder {tmp_path / 'gone'} does not"
     )
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "train").write_bytes(b"abc")
-    finished = script("ablate.py", tmp_path / "half", "--out", tmp_path / "out", "--preset", "smoke")
+    finished = refused("ablate.py", tmp_path / "half", "--out", tmp_path / "out", "--preset", "smoke")
     assert finished.code == 1 and "has no file named valid" in finished.line("error: ")
     assert not (tmp_path / "out").exists()
 
