@@ -30,6 +30,7 @@ def _scale(out: Path, tokenizations, runs: Dict[StudyRun, RunResult]) -> None:
         left.bar(places, [scale.token_perplexity for scale in scales], width, label=title, **style)
         right.bar(places, [scale.bits_per_byte for scale in scales], width, **style)
     left.set(title="each on its own scale", ylabel="perplexity per token", yscale="log")
+    left.set_ylim(bottom=1.0)  # the perplexity of a model that is always right
     plain_ticks(left.yaxis)
     right.set(title="all on one scale", ylabel="bits per byte of the text")
     for axes in (left, right):

@@ -106,7 +106,7 @@ def _words(result: StudyResult) -> List[str]:
         "ones.",
         "",
         *position_table(result),
-        *image("positions", "Bits by position inside the word: the first token costs most"),
+        *image("positions", "Bits by position inside the word, for each tokenization"),
     ]
 
 
