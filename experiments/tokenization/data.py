@@ -9,12 +9,12 @@ from experiments.tokenization.plan import Plan
 from experiments.tokenization.records import Manifest
 from fairseq_sharnn.data.corpora.prepare import SPLITS
 from fairseq_sharnn.data.text import prepare
-from fairseq_sharnn.data.text.folder import ABOUT
+from fairseq_sharnn.data.text.folder import MANIFEST
 
 
 def read_manifest(folder: StudyFolder, tokenization: str) -> Manifest:
     """What the prepared data of a tokenization says of itself."""
-    return read_record(Manifest, folder.data(tokenization) / ABOUT)
+    return read_record(Manifest, folder.data(tokenization) / MANIFEST)
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def no_bar(total: int, what: str) -> Iterator[Callable[[int], None]]:
 def prepare_data(plan: Plan, folder: StudyFolder, tokenization: str) -> Manifest:
     """Prepare the data of a tokenization, unless it is there already."""
     out = folder.data(tokenization)
-    if not (out / ABOUT).exists():
+    if not (out / MANIFEST).exists():
         sources = {split: str(folder.raw(split)) for split in SPLITS}
         if tokenization == "bytes":
             prepare.prepare_bytes(str(out), sources, no_bar)

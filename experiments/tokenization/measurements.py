@@ -78,9 +78,9 @@ class Measurements:
         nats[~known] += [spelling_cost([name]) for name in self.scorer.unknown("test")]
         text = np.fromfile(self.folder.raw("test"), dtype=np.uint8)
         places = words.find_places(text, self.scorer.spans("test"))
-        ids, guesses = corpus.ids(np.arange(len(corpus))), words.predict_tokens(self.scorer, corpus, **self.options)
-        closed = words.find_closed_words(words.make_speller(self.scorer.task), ids, guesses, places)
-        return words.measure_words(nats, guesses == ids, closed, known, places)
+        ids, predicted = corpus.ids(np.arange(len(corpus))), words.predict_tokens(self.scorer, corpus, **self.options)
+        closed = words.find_closed_words(words.make_speller(self.scorer.task), ids, predicted, places)
+        return words.measure_words(nats, predicted == ids, closed, known, places)
 
     def attack(self) -> AttackFigures:
         scorer, plan = self.scorer, self.plan

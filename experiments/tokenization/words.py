@@ -46,12 +46,12 @@ def predict_tokens(scorer: Scorer, corpus: Corpus, **options) -> np.ndarray:
     with torch.no_grad():
         for sample in scorer.batches(corpus, **options):
             out = scorer.model(**sample["net_input"])
-            best = scorer.model.get_normalized_probs(out, log_probs=True).argmax(-1)
-            for row, start, guess, target in zip(
-                sample["id"].tolist(), sample["start_indices"], best, sample["target"]
+            predicted = scorer.model.get_normalized_probs(out, log_probs=True).argmax(-1)
+            for row, start, best, target in zip(
+                sample["id"].tolist(), sample["start_indices"], predicted, sample["target"]
             ):
                 kept = target[start:] != padding
-                rows.setdefault(row, []).append(guess[start:][kept].cpu().numpy())
+                rows.setdefault(row, []).append(best[start:][kept].cpu().numpy())
     return in_file_order(rows, len(corpus))
 
 
@@ -70,7 +70,7 @@ def find_last_tokens(places: Places) -> np.ndarray:
     return last
 
 
-def find_closed_words(spell: Callable, ids: np.ndarray, guesses: np.ndarray, places: Places) -> np.ndarray:
+def find_closed_words(spell: Callable, ids: np.ndarray, predicted: np.ndarray, places: Places) -> np.ndarray:
     """For each word whether the most likely token after it ends it, by a white byte or a line end: [words] bool.
 
     Where spaces are not in the tokens but follow from a rule (words), the rule sees only the last token of the word and
@@ -80,7 +80,7 @@ def find_closed_words(spell: Callable, ids: np.ndarray, guesses: np.ndarray, pla
     closed = np.ones(len(last), dtype=bool)
     followed = np.flatnonzero((last >= 0) & (last + 1 < len(ids)))
     pairs, number = np.unique(
-        np.stack([ids[last[followed]], guesses[last[followed] + 1]], axis=1), axis=0, return_inverse=True
+        np.stack([ids[last[followed]], predicted[last[followed] + 1]], axis=1), axis=0, return_inverse=True
     )
     after = (spell(pair)[-1] for pair in pairs.tolist())
     white = np.array([text != b"" and WHITE[text[0]] for text in after], dtype=bool)

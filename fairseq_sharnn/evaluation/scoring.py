@@ -11,7 +11,7 @@ from fairseq.sequence_scorer import SequenceScorer
 from tqdm import tqdm
 
 from fairseq_sharnn.data.corpora.base import Corpus
-from fairseq_sharnn.data.text.folder import ABOUT, read_about
+from fairseq_sharnn.data.text.folder import MANIFEST, read_manifest
 from fairseq_sharnn.data.text.prepare import unknown_names
 from fairseq_sharnn.data.text.spans import Spans, read_spans, words_of_tokens
 from fairseq_sharnn.errors import UsageError
@@ -97,12 +97,12 @@ class Scorer:
             lengths = np.ones(len(corpus), dtype=np.uint8)
             return Spans(lengths, words_of_tokens(corpus.data, lengths))
         prefix = corpus.path[: -len(".bin")]
-        spans, about = read_spans(prefix, len(corpus)), read_about(self.data)
-        told = about.get("splits", {}).get(split, {}).get("bytes") if about is not None else None
+        spans, manifest = read_spans(prefix, len(corpus)), read_manifest(self.data)
+        told = manifest.get("splits", {}).get(split, {}).get("bytes") if manifest is not None else None
         found = int(spans.bytes.sum(dtype=np.int64))
         if told not in (None, found):
             raise UsageError(
-                f"{prefix}.bytes.npy has {found:,} bytes where {ABOUT} tells of {told:,}: prepare the text again"
+                f"{prefix}.bytes.npy has {found:,} bytes where {MANIFEST} tells of {told:,}: prepare the text again"
             )
         return spans
 
@@ -153,15 +153,15 @@ def _check_file(checkpoint: str) -> None:
 
 def _check_kind(checkpoint: str, state: Dict, data: str) -> None:
     """Raises UsageError if a byte-level checkpoint meets a tokenized folder, or the reverse."""
-    about = read_about(data)
-    if about is None or state.get("cfg") is None:
+    manifest = read_manifest(data)
+    if manifest is None or state.get("cfg") is None:
         return
     on_bytes = state["cfg"]["task"]["_name"] == "byte_level_lm"
-    if on_bytes != (about["kind"] == "bytes"):
+    if on_bytes != (manifest["kind"] == "bytes"):
         told = "bytes" if on_bytes else "words or word pieces"
         raise UsageError(
             f"checkpoint {checkpoint} was trained on {told}, but DATA {data} was prepared by scripts/prepare_text.py "
-            f"{about['kind']}: use the folder that it was trained on, or one prepared with the same tokenizer"
+            f"{manifest['kind']}: use the folder that it was trained on, or one prepared with the same tokenizer"
         )
 
 

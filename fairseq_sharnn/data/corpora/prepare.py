@@ -1,6 +1,6 @@
 """From files to the three splits of a byte corpus: train, valid and test, which appear when all three are complete.
 
-This needs nothing but Python, and tqdm for a progress bar if it is there.
+This needs neither torch nor fairseq; tqdm shows a progress bar if it is there.
 """
 
 import filecmp

@@ -16,7 +16,7 @@ from fairseq.data import Dictionary, indexed_dataset
 
 from fairseq_sharnn.data.corpora.prepare import copy_file, source_size
 from fairseq_sharnn.data.corpora.tokens import TokenCorpus
-from fairseq_sharnn.data.text.folder import MODEL, load_tokenizer, write_about
+from fairseq_sharnn.data.text.folder import MODEL, load_tokenizer, write_manifest
 from fairseq_sharnn.data.text.learn import learn_pieces
 from fairseq_sharnn.data.text.lines import lines_of, short
 from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of
@@ -61,9 +61,9 @@ def prepare_bytes(out: str, sources: Dict[str, str], progress: Progress) -> Dict
             data = np.memmap(os.path.join(work, split), dtype=np.uint8, mode="r")
             words = count_words(data)
             splits[split] = {"bytes": len(data), "tokens": len(data), "words": words, "unknown": 0, **_sha(source)}
-        about = {"kind": "bytes", "settings": {}, "splits": splits, "vocabulary": 256, **_note(sources)}
-        write_about(work, about)
-    return about
+        manifest = {"kind": "bytes", "settings": {}, "splits": splits, "vocabulary": 256, **_note(sources)}
+        write_manifest(work, manifest)
+    return manifest
 
 
 def prepare_words(
@@ -151,8 +151,8 @@ def prepare_pieces(
             with progress(source_size(source), f"writing {split}") as advance:
                 splits[split] = {**_write_split(work, split, items, dictionary, advance), "unknown": 0}
         settings = {"vocab_size": given.processor.get_piece_size(), **learnt}
-        about = {"kind": "sentencepiece", "settings": settings, "model_sha256": digest}
-        return _finish(work, sources, splits, about, progress)
+        manifest = {"kind": "sentencepiece", "settings": settings, "model_sha256": digest}
+        return _finish(work, sources, splits, manifest, progress)
 
 
 class TooFewWords(ValueError):
@@ -212,10 +212,10 @@ def _write_split(work, split, items, dictionary: Dictionary, advance) -> Dict:
     return {"tokens": tokens}
 
 
-def _finish(work, sources, splits, about, progress: Progress) -> Dict:
+def _finish(work, sources, splits, manifest, progress: Progress) -> Dict:
     """Decode every split from what is on disk, compare it with its source, and record what each token covers."""
-    about = {**about, "splits": splits}
-    write_about(work, about)
+    manifest = {**manifest, "splits": splits}
+    write_manifest(work, manifest)
     dictionary = Dictionary.load(os.path.join(work, "dict.txt"))
     tokenizer = load_tokenizer(work, dictionary)
     for split, source in sources.items():
@@ -224,9 +224,9 @@ def _finish(work, sources, splits, about, progress: Progress) -> Dict:
         write_spans(os.path.join(work, split), spans)
         totals = {"bytes": int(spans.bytes.sum()), "words": int(spans.words.sum())}
         splits[split] = {**splits[split], **totals, **_sha(source)}
-    about = {**about, "vocabulary": len(dictionary), **_note(sources)}
-    write_about(work, about)
-    return about
+    manifest = {**manifest, "vocabulary": len(dictionary), **_note(sources)}
+    write_manifest(work, manifest)
+    return manifest
 
 
 def unknown_names(prefix: str) -> Iterator[str]:

@@ -179,7 +179,7 @@ def test_whole_words_are_right_when_all_between_their_ends_and_the_end_is(tokens
 
 
 def test_a_word_is_closed_by_a_guess_that_begins_with_white(segmenter):
-    """Text "in a\ncat": guesses behind "in" and "a" decide, what is guessed elsewhere does not."""
+    """Text "in a\ncat": the tokens predicted after "in" and "a" decide, others do not."""
     dictionary = ByteDictionary()
     ids = dictionary.encode_bytes(b"in a\ncat").numpy()
     places = words.find_places(*spans_of([bytes([value]) for value in b"in a\ncat"]))
