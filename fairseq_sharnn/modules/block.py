@@ -10,7 +10,7 @@ from fairseq_sharnn.modules.ablations import FeedForward
 from fairseq_sharnn.modules.attention import MemoryAttention
 from fairseq_sharnn.modules.boom import Boom
 from fairseq_sharnn.modules.layer_norm import LAYER_NORM_EPS, LayerNormFactory
-from fairseq_sharnn.modules.memory import Memory, empty_memory
+from fairseq_sharnn.modules.memory import LaneMemories, Memory, empty_memory
 from fairseq_sharnn.modules.sizes import SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.modules.stream_state import LayerState
 from fairseq_sharnn.ops.dropout import dropconnect, dropout
@@ -73,11 +73,18 @@ class Block(nn.Module):
         """Attend from h [T, B, D] over the memory and this chunk. Returns h and the memory after the chunk."""
         if self.attention is None or memory is None:
             return h, None
+        if isinstance(memory, LaneMemories):
+            return self._attend_apart(h, memory)
         m = self.ln_memory(h)  # [T, B, D]: what this chunk adds to memory
         h = self.ln_query_input(h)  # [T, B, D]: h is replaced by its normalised self
         memory = memory.extended(self._as_kept(m), self.context)  # S + T rows
         h = h + self._drop(self.attention(h, m, memory.segments))  # [T, B, D]
         return h, memory.last(self.context)
+
+    def _attend_apart(self, h: Tensor, memories: LaneMemories) -> Tuple[Tensor, LaneMemories]:
+        """`_attend` for lanes that have read different amounts, one after the other."""
+        lanes = [self._attend(lane, memory) for lane, memory in zip(h.split(1, dim=1), memories)]
+        return torch.cat([lane for lane, _ in lanes], dim=1), LaneMemories(memory for _, memory in lanes)
 
     @staticmethod
     def _as_kept(m: Tensor) -> Tensor:

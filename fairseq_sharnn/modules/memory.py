@@ -1,6 +1,6 @@
 """The memory of one layer that attends: the rows kept of earlier chunks, as a value (spec, "Memory")."""
 
-from typing import Callable, Dict, Iterator, List, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -144,6 +144,14 @@ class Memory:
             block.rows[:, start:stop] = rows.to(device)
             blocks.append(block)
         return cls(tuple(blocks), saved["starts"][0], blocks[-1].filled)
+
+
+class LaneMemories(Tuple[Optional[Memory], ...]):
+    """One memory of each lane, for lanes that have read different amounts; None for a lane that does not attend."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "LaneMemories":
+        """Apply a function to the rows [1, n, D] of each lane."""
+        return LaneMemories(None if memory is None else memory.map(function) for memory in self)
 
 
 def empty_memory(lanes: int, width: int, like: Tensor) -> Memory:
