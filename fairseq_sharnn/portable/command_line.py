@@ -5,34 +5,103 @@ import os
 import sys
 from typing import List, Optional
 
-from fairseq_sharnn.portable import info
+from fairseq_sharnn.errors import exit_with_one_line
+
+MODEL = "a checkpoint, or a folder that `export` made"
 
 
+@exit_with_one_line()
 def main(arguments: Optional[List[str]] = None) -> int:
     """Run one command; returns the exit code. An error that the user can put right is one line on stderr and code 1."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         return options.run(options) or 0
     except BrokenPipeError:  # the reader of a pipe has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
+        print(file=sys.stderr)
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m fairseq_sharnn", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     found = commands.add_parser("info", help="versions, fairseq, kernels, devices; what is broken and how to mend it")
     found.set_defaults(run=_info)
     folder = commands.add_parser("user-dir", help="print the folder for fairseq's --user-dir")
     folder.set_defaults(run=_user_dir)
+    _add_export(commands)
+    _add_sample(commands)
+    _add_score(commands)
     return parser
 
 
+def _add_export(commands) -> None:
+    export = commands.add_parser("export", help="write a checkpoint as a folder that needs no fairseq")
+    export.add_argument("checkpoint", metavar="CHECKPOINT", help="a fairseq checkpoint of sha_rnn")
+    export.add_argument("out", metavar="OUT", help="the folder to make; it must not exist")
+    export.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32", help="of the weights")
+    export.add_argument("--trainable", action="store_true", help="keep the networks of the over-parameterised vectors")
+    export.add_argument("--onnx", action="store_true", help="write the step and the chunk as ONNX graphs too")
+    export.add_argument(
+        "--int8", action="store_true", help="write ONNX graphs with weights of 8 bits too; implies --onnx"
+    )
+    export.add_argument(
+        "--text", metavar="FILE", help="compare the graphs with torch on this text (default: model draws)"
+    )
+    _add_data(export)
+    export.set_defaults(run=_export)
+
+
+def _add_sample(commands) -> None:
+    sample = commands.add_parser("sample", help="continue prompts")
+    _add_model(sample)
+    prompts = sample.add_mutually_exclusive_group()
+    prompts.add_argument("--prompt", metavar="TEXT", default="", help="the text to continue (default: none)")
+    prompts.add_argument("--prompts", metavar="FILE", help="a file with one prompt a line (- for stdin)")
+    sample.add_argument("--length", type=int, default=256, help="bytes (words and pieces: tokens) to draw")
+    sample.add_argument("--temperature", type=float, default=1.0, help="0 takes the likeliest each time")
+    sample.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest only (0: from all)")
+    sample.add_argument("--top-p", type=float, default=1.0, help="draw from the fewest whose probability reaches p")
+    sample.add_argument("--seed", type=int, help="makes the draw repeatable; sample number n uses seed + n - 1")
+    sample.add_argument("--count", type=int, default=1, help="samples of each prompt")
+    sample.set_defaults(run=_sample)
+
+
+def _add_score(commands) -> None:
+    score = commands.add_parser("score", help="bits per byte of files, each byte once")
+    score.add_argument("files", metavar="FILE", nargs="+", help="any files")
+    _add_model(score)
+    score.add_argument("--lanes", type=int, help="stretches that are read together (default: 8)")
+    score.add_argument("--chunk", type=int, help="bytes (tokens) read at a time (default: that of training)")
+    score.add_argument("--context-window", type=int, default=0, help="bytes that a lane reads before its stretch")
+    score.add_argument("--json", action="store_true", help="print the figures as JSON")
+    score.set_defaults(run=_score)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="MODEL", help=MODEL)
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cpu)")
+    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="of the computation")
+    _add_data(parser)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", metavar="DATA", help="DATA folder of a checkpoint of words or pieces, if it has moved"
+    )
+
+
+# What the commands run is imported when it is needed: `user-dir` and `info` do not wait for torch.
+
+
 def _info(options: argparse.Namespace) -> int:
+    from fairseq_sharnn.portable.info import info_lines
+
     broken = False
-    for line in info.info_lines():
+    for line in info_lines():
         print(f"{line.name:<15} {line.text}")
         if line.mend is not None:
             broken = True
@@ -41,4 +110,24 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _user_dir(options: argparse.Namespace) -> None:
-    print(info.package_folder())
+    from fairseq_sharnn.portable.info import package_folder
+
+    print(package_folder())
+
+
+def _export(options: argparse.Namespace) -> None:
+    from fairseq_sharnn.portable.commands import run_export
+
+    run_export(options)
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from fairseq_sharnn.portable.commands import run_sample
+
+    run_sample(options)
+
+
+def _score(options: argparse.Namespace) -> None:
+    from fairseq_sharnn.portable.commands import run_score
+
+    run_score(options)

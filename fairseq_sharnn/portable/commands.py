@@ -1,0 +1,152 @@
+"""The commands that need torch: export, sample, score."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import BinaryIO, Dict, List
+
+from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.portable.checkpoint import read_checkpoint
+from fairseq_sharnn.portable.export import export, staged
+from fairseq_sharnn.portable.loading import load
+from fairseq_sharnn.portable.sampling import Piece, Settings
+from fairseq_sharnn.portable.scoring import Score
+
+
+def run_export(options: argparse.Namespace) -> None:
+    """`export CHECKPOINT OUT`"""
+    out = Path(options.out)
+    if out.exists():  # before the checkpoint is read
+        with staged(out):
+            pass
+    if Path(options.checkpoint).is_dir():
+        raise UsageError(f"{options.checkpoint} is a folder: name a checkpoint file, such as checkpoint_best.pt in it")
+    parts = read_checkpoint(Path(options.checkpoint), options.data)
+    onnx = options.onnx or options.int8
+    text = None if options.text is None else _read(options.text)
+    export(parts, out, options.dtype, options.trainable, onnx, options.int8, text, say=print)
+    size = sum(file.stat().st_size for file in out.iterdir())
+    print(f"{out}: {len(list(out.iterdir()))} files, {size / 1e6:.1f} MB")
+
+
+def run_sample(options: argparse.Namespace) -> None:
+    """`sample`: prints each sample as it is drawn, one after the other."""
+    if options.count < 1:
+        raise UsageError(f"--count must be at least 1, but it is {options.count}")
+    settings = Settings(options.length, options.temperature, options.top_k, options.top_p)
+    prompts = [options.prompt.encode("utf-8", "surrogateescape")]
+    if options.prompts is not None:
+        prompts = _prompts(options.prompts)
+    model = load(options.model, options.device, options.dtype, options.data)
+    seeds = [None if options.seed is None else options.seed + number for number in range(options.count)]
+    each = [(prompt, seed) for prompt in prompts for seed in seeds]
+    printer = _InOrder(sys.stdout, titled=len(each) > 1)
+    for piece in model.draw([prompt for prompt, _ in each], settings, [seed for _, seed in each]):
+        printer.add(piece)
+
+
+def _prompts(path: str) -> List[bytes]:
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read --prompts {path}: {error.strerror or error}") from None
+    prompts = data.split(b"\n")
+    if prompts[-1] == b"":
+        prompts.pop()
+    if not prompts:
+        raise UsageError(f"--prompts {path} is empty: write one prompt a line")
+    return prompts
+
+
+class _InOrder:
+    """Prints pieces: the first unfinished sample at once, the ones after it when their turn comes.
+
+    Bytes that are no UTF-8 are shown as \\xNN; a character is shown when its last byte is there.
+    """
+
+    def __init__(self, out, titled: bool):
+        self._out, self._titled = out, titled
+        self._turn = 0
+        self._waiting: Dict[int, List[Piece]] = {}
+        self._open = b""
+
+    def add(self, piece: Piece) -> None:
+        self._waiting.setdefault(piece.number, []).append(piece)
+        while self._turn in self._waiting:
+            ended = False
+            for waiting in self._waiting.pop(self._turn):
+                ended = self._print(waiting)
+            if not ended:
+                break
+            self._turn += 1
+            self._titled_yet = False
+
+    _titled_yet = False
+
+    def _print(self, piece: Piece) -> bool:
+        if self._titled and not self._titled_yet:
+            self._out.write(f"--- {piece.number + 1}\n")
+            self._titled_yet = True
+        text, self._open = _shown(self._open + piece.text, piece.last)
+        self._out.write(text + ("\n" if piece.last else ""))
+        self._out.flush()
+        return piece.last
+
+
+def _shown(data: bytes, last: bool) -> "tuple[str, bytes]":
+    """The text of bytes, and the bytes of a character that is not complete yet."""
+    if not last:
+        for length in range(1, min(4, len(data) + 1)):
+            try:
+                data[-length:].decode("utf-8")
+                break
+            except UnicodeDecodeError as error:
+                if error.reason == "unexpected end of data" and error.start == 0:
+                    return data[:-length].decode("utf-8", "backslashreplace"), data[-length:]
+    return data.decode("utf-8", "backslashreplace"), b""
+
+
+def run_score(options: argparse.Namespace) -> None:
+    """`score FILE...`: a line for each file, and one for all of them."""
+    from tqdm import tqdm
+
+    texts = {name: _read(name) for name in options.files}
+    model = load(options.model, options.device, options.dtype, options.data)
+    scores: Dict[str, Score] = {}
+    total = sum(len(text) for text in texts.values())
+    unit = f"{model.codec.unit}s"
+    with tqdm(total=total, unit="B", unit_scale=True, desc="scoring", file=sys.stderr, mininterval=0.5) as bar:
+        for name, text in texts.items():
+
+            def advance(count: int, text: bytes = text) -> None:
+                bar.update(count if unit == "bytes" else 0)
+
+            scores[name] = model.score(text, options.lanes, options.chunk, options.context_window, name, advance)
+            if unit != "bytes":
+                bar.update(len(text))
+    whole = sum(list(scores.values())[1:], next(iter(scores.values())))
+    if options.json:
+        files = {name: score.figures() for name, score in scores.items()}
+        print(json.dumps({"files": files, "all": whole.figures(), "model": options.model}, indent=1))
+        return
+    for name, score in scores.items():
+        _report(name, score, unit)
+    if len(scores) > 1:
+        _report("all", whole, unit)
+
+
+def _report(name: str, score: Score, unit: str) -> None:
+    print(f"{name}: {score.bits_per_byte:.4f} bits per byte ({score.bytes:,} bytes)")
+    if unit != "bytes":
+        print(f"  {score.bits_per_token:.4f} bits per token ({score.tokens:,} tokens, {score.unknown:,} of them <unk>)")
+
+
+def _read(path: str) -> bytes:
+    try:
+        if path == "-":
+            stdin: BinaryIO = sys.stdin.buffer
+            return stdin.read()
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None

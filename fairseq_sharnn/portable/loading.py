@@ -1,0 +1,89 @@
+"""`load`: a checkpoint or an exported folder as a model."""
+
+import os
+from pathlib import Path
+from typing import Dict, Optional, Union
+
+import torch
+from torch import Tensor
+
+from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.portable.checkpoint import Parts, read_checkpoint
+from fairseq_sharnn.portable.config import DTYPES, PortableConfig
+from fairseq_sharnn.portable.model import Model
+from fairseq_sharnn.portable.network import build
+from fairseq_sharnn.portable.text import read_codec
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def load(
+    path: Union[str, "os.PathLike[str]"],
+    device: Optional[str] = None,
+    dtype: Optional[str] = None,
+    data: Optional[str] = None,
+) -> Model:
+    """Open a model: an exported folder, or a fairseq checkpoint. Needs torch only; nothing in the file is run.
+
+    device: `cpu`, `cuda`, `cuda:1` (default: cpu). dtype: `float32`, `float16` or `bfloat16` (default: float32 on CPU, on
+    CUDA as the weights are stored). data: the DATA folder of a checkpoint of words or pieces, if it has moved. Raises
+    UsageError in one line.
+    """
+    path = Path(path)
+    parts = read_folder(path) if path.is_dir() else read_checkpoint(path, data)
+    where = _device(device)
+    kind = dtype or ("float32" if where.type == "cpu" else parts.config.dtype)
+    if kind not in DTYPES:
+        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, but it is {kind}")
+    module = build(parts.config, parts.tensors, str(path))
+    module.to(device=where, dtype=getattr(torch, kind))
+    return Model(parts.config, module, parts.codec)
+
+
+def read_folder(folder: Path) -> Parts:
+    """The parts of an exported model. Raises UsageError if the folder is no export, or is damaged."""
+    config_path, weights_path = folder / CONFIG, folder / WEIGHTS
+    if not config_path.is_file() or not weights_path.is_file():
+        missing = CONFIG if not config_path.is_file() else WEIGHTS
+        raise UsageError(
+            f"{folder} is not an exported model: it has no {missing} (name the folder that `sharnn export` made, or a "
+            "checkpoint file)"
+        )
+    try:
+        text = config_path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {config_path}: {getattr(error, 'strerror', None) or error}") from None
+    config = PortableConfig.from_json(text, str(config_path))
+    tensors = read_weights(weights_path)
+    codec = read_codec(folder, config.text)
+    if codec.vocab != config.sizes.vocab:
+        raise UsageError(
+            f"{folder} has a vocabulary of {codec.vocab} symbols, but its configuration has {config.sizes.vocab}: put its "
+            "own dict.txt back, or export the checkpoint again"
+        )
+    return Parts(config, tensors, codec)
+
+
+def read_weights(path: Path) -> Dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises UsageError if it is damaged."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError:
+        raise UsageError("exported models need safetensors: pip install safetensors") from None
+    try:
+        return load_file(str(path))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    except (SafetensorError, ValueError) as error:
+        raise UsageError(f"{path} is cut short or damaged ({error}): export the checkpoint again") from None
+
+
+def _device(name: Optional[str]) -> torch.device:
+    try:
+        device = torch.device(name or "cpu")
+    except RuntimeError:
+        raise UsageError(f"device {name} is none that torch knows: use cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device {name} is not available: torch finds no CUDA device here; use cpu")
+    return device

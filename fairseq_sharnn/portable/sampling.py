@@ -1,0 +1,197 @@
+"""Drawing text: several prompts of different lengths in one batch, each with the very text that it has alone.
+
+A lane's numbers must not depend on the lanes beside it, to the last bit: a draw turns on it. Three things see to that.
+Each prompt is read by itself. Each lane keeps a memory of its own, so lanes that have read different amounts need no
+padding. And the matrix products that lanes share have a fixed number of rows: a library may add up the same row in
+another order if there are more rows, but not if it stands in another place among as many.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.modules.memory import LaneMemories
+from fairseq_sharnn.modules.sha_rnn import StreamNetwork
+from fairseq_sharnn.modules.stream_state import LayerState, StreamState
+from fairseq_sharnn.ops import kernels
+from fairseq_sharnn.ops.step import FEW_LANES
+from fairseq_sharnn.portable.text import Codec
+
+if TYPE_CHECKING:
+    from fairseq_sharnn.portable.model import Model
+
+# Lanes of one batch: on CPU what the kernels for single steps take.
+_LANES_ON_CPU, _LANES_ON_CUDA = FEW_LANES, 16
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to draw: so many tokens, at a temperature (0: the likeliest), from the top_k likeliest (0: all), and from the
+    fewest whose probability reaches top_p. Raises UsageError if one is out of range.
+    """
+
+    length: int = 256
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.length >= 0 and self.temperature >= 0 and self.top_k >= 0 and 0 < self.top_p <= 1):
+            raise UsageError("sample needs length >= 0, temperature >= 0, top_k >= 0 and 0 < top_p <= 1")
+
+
+class Piece(NamedTuple):
+    """Some more text of prompt `number`; `last`: its sample ends with it."""
+
+    number: int
+    text: bytes
+    last: bool
+
+
+def draw_token(logits: Tensor, settings: Settings, generator: Optional[torch.Generator]) -> Tensor:
+    """Draw one index (0-d) from logits [V]."""
+    if settings.temperature == 0:
+        return logits.argmax()
+    logits = logits / settings.temperature
+    if 0 < settings.top_k < logits.numel():
+        logits = logits.masked_fill(logits < logits.topk(settings.top_k).values[-1], float("-inf"))
+    if settings.top_p < 1.0:
+        ordered, order = logits.softmax(-1).sort(descending=True)
+        # drop what comes after the mass p is reached: never the likeliest
+        logits = logits.index_fill(0, order[(ordered.cumsum(-1) - ordered) >= settings.top_p], float("-inf"))
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[0]
+
+
+class Lanes:
+    """Streams that have read different amounts, of one network, a token at a time together."""
+
+    def __init__(self, network: StreamNetwork, logits: Callable[[Tensor], Tensor], prompts: Sequence[Tensor]):
+        """Read each of the prompts [T] (ids on the network's device), which may differ in length.
+
+        logits: from features [N, D] to logits, or log probabilities, [N, V].
+        """
+        self._network, self._logits = network, logits
+        weight = network.blocks[0].lstm.weight_ih_l0
+        # these kernels take each lane by itself, whatever the number of lanes
+        self._apart = kernels.usable(weight) and network.sizes.feed_forward == "boom"
+        self._count = len(prompts)
+        states, last = [], []
+        for tokens in prompts:
+            state = None
+            for part in tokens.unsqueeze(1).split(max(1, network.sizes.context // 4)):
+                features, state = network(part, state)
+            states.append(state)
+            last.append(features[-1])
+        self._rows = self._count if self._apart else most_lanes(weight.device)
+        self._features = self._filled(torch.cat(last))
+        self._state = self._joined(states)
+
+    def logits(self) -> Tensor:
+        """Logits [B, V] of what comes next in each lane, in float32."""
+        if self._apart:
+            parts = [self._logits(lane) for lane in self._features.split(1)]
+            return torch.cat(parts).float()
+        return self._logits(self._features)[: self._count].float()
+
+    def read(self, tokens: Tensor) -> None:
+        """Read one token in each lane: [B]."""
+        features, self._state = self._network(self._filled(tokens).unsqueeze(0), self._state)
+        self._features = features[0]
+
+    def _filled(self, rows: Tensor) -> Tensor:
+        """The rows of the lanes, and rows of nothing up to the fixed number."""
+        missing = self._rows - len(rows)
+        return rows if missing == 0 else torch.cat([rows, rows.new_zeros((missing, *rows.shape[1:]))])
+
+    def _joined(self, states: List[StreamState]) -> StreamState:
+        layers = []
+        for parts in zip(*(state.layers for state in states)):
+            memory = None
+            if parts[0].memory is not None:
+                memory = LaneMemories([*(part.memory for part in parts), *[None] * (self._rows - self._count)])
+            hidden, cell = (torch.cat([getattr(part, name) for part in parts]) for name in ("hidden", "cell"))
+            layers.append(LayerState(self._filled(hidden), self._filled(cell), memory))
+        return StreamState(tuple(layers))
+
+
+def most_lanes(device: torch.device) -> int:
+    """Lanes of one batch."""
+    return _LANES_ON_CPU if device.type == "cpu" else _LANES_ON_CUDA
+
+
+@torch.no_grad()
+def draw_tokens(
+    network: StreamNetwork,
+    logits: Callable[[Tensor], Tensor],
+    prompts: Sequence[Tensor],
+    choice: Tensor,
+    settings: Settings,
+    seeds: Sequence[Optional[int]],
+) -> Iterator[List[int]]:
+    """Continue each of a few prompts [T] (ids, the start symbol first): the token drawn in each lane, `length` times.
+
+    choice: the ids to draw from. seeds: one a prompt; None draws from torch's default generator.
+    """
+    device = choice.device
+    generators = [None if seed is None else torch.Generator(device=device).manual_seed(seed) for seed in seeds]
+    lanes = Lanes(network, logits, prompts) if settings.length else None
+    for step in range(settings.length):
+        rows = lanes.logits().index_select(1, choice)
+        drawn = torch.stack([draw_token(row, settings, generator) for row, generator in zip(rows, generators)])
+        tokens = choice.take(drawn)
+        yield tokens.tolist()
+        if step + 1 < settings.length:
+            lanes.read(tokens)
+
+
+def sample_prompts(
+    model: "Model", prompts: Sequence[bytes], settings: Settings, seeds: Sequence[Optional[int]]
+) -> Iterator[Piece]:
+    """The samples in pieces as they are drawn, each prompt's own text first."""
+    codec, device = model.codec, model.device
+    read = [codec.encode(prompt, "the prompt") for prompt in prompts]
+    choice = torch.tensor(list(codec.drawn), device=device)
+    size = most_lanes(device)
+    for first in range(0, len(prompts), size):
+        numbers = range(first, min(first + size, len(prompts)))
+        shown = [Continuation(codec, read[number]) for number in numbers]
+        for number in numbers:
+            yield Piece(number, prompts[number], last=settings.length == 0)
+        tokens = [torch.tensor([codec.start, *read[number]], device=device) for number in numbers]
+        steps = draw_tokens(
+            model.network, model.output.logits, tokens, choice, settings, [seeds[number] for number in numbers]
+        )
+        for step, drawn in enumerate(steps, start=1):
+            last = step == settings.length
+            for number, lane, token in zip(numbers, shown, drawn):
+                text = lane.add(token, last)
+                if text or last:
+                    yield Piece(number, text, last)
+
+
+class Continuation:
+    """The text of what is drawn after a prompt, as far as it is settled."""
+
+    def __init__(self, codec: Codec, read: Sequence[int]):
+        self._codec, self._read = codec, list(read)
+        self._drawn: List[int] = []
+        self._shown = 0
+
+    def add(self, token: int, last: bool) -> bytes:
+        """What can be shown after one more token; with the last one, all that is left."""
+        self._drawn.append(token)
+        if self._codec.fixed:
+            return self._codec.decode([token])
+        if not last and token != self._codec.start:
+            return b""  # the spaces of a line of words may depend on the words to come
+        text = self.text()
+        new, self._shown = text[self._shown :], len(text)
+        return new
+
+    def text(self) -> bytes:
+        """All of it, as it reads behind the prompt (whether a space comes between depends on both)."""
+        before, whole = self._codec.decode(self._read), self._codec.decode(self._read + self._drawn)
+        return whole[len(before) :] if whole.startswith(before) else self._codec.decode(self._drawn)
