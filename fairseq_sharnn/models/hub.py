@@ -4,7 +4,8 @@ from typing import List, Optional, Union
 
 import torch
 from fairseq.hub_utils import GeneratorHubInterface
-from torch import Tensor
+
+from fairseq_sharnn.portable.sampling import Settings, draw_tokens
 
 
 class SHARNNHubInterface(GeneratorHubInterface):
@@ -27,7 +28,6 @@ class SHARNNHubInterface(GeneratorHubInterface):
         """
         return self.sample_bytes(prompt, length, temperature, top_k, top_p, seed).decode("utf-8", "backslashreplace")
 
-    @torch.no_grad()
     def sample_bytes(
         self,
         prompt: Union[str, bytes] = "",
@@ -40,25 +40,13 @@ class SHARNNHubInterface(GeneratorHubInterface):
         """Like `sample`, returning bytes. Raises ValueError for settings out of range."""
         if not isinstance(prompt, (str, bytes)):
             raise TypeError("sample continues one text or bytes; for lists of texts and beams there is `generate`")
-        if not (length >= 0 and temperature >= 0 and top_k >= 0 and 0 < top_p <= 1):
-            raise ValueError("sample needs length >= 0, temperature >= 0, top_k >= 0 and 0 < top_p <= 1")
+        settings = Settings(length, temperature, top_k, top_p)
         prompt = prompt.encode("utf-8", "surrogateescape") if isinstance(prompt, str) else bytes(prompt)
         decoder, read = self.models[0].decoder, self.task.codec.encode(prompt)
-        network, start = decoder.network, torch.tensor([self.task.source_dictionary.eos()])
-        tokens = torch.cat([start, read]).to(self.device).unsqueeze(1)  # [T, 1]
+        tokens = torch.cat([torch.tensor([self.task.source_dictionary.eos()]), read]).to(self.device)  # [T]
         choice = torch.tensor(self.task.codec.sampleable_ids(), device=self.device)
-        generator = None
-        if seed is not None:
-            generator = torch.Generator(device=self.device).manual_seed(seed)
-        state, drawn, block = None, [], max(1, network.sizes.context // 4)
-        for part in tokens.split(block):
-            features, state = network(part, state)
-        for _ in range(length):
-            logits = decoder.logits(features[-1, 0]).float()[choice]
-            token = choice.take(_draw(logits, temperature, top_k, top_p, generator))  # an index would wait for a GPU
-            drawn.append(token)
-            features, state = network(token.view(1, 1), state)
-        return prompt + self._continuation(read.tolist(), torch.stack(drawn).tolist() if drawn else [])
+        drawn = [lane[0] for lane in draw_tokens(decoder.network, decoder.logits, [tokens], choice, settings, [seed])]
+        return prompt + self._continuation(read.tolist(), drawn)
 
     def encode(self, sentence: str) -> torch.LongTensor:
         """Ids of a text and </s>, as `generate` and `score` take them."""
@@ -73,17 +61,3 @@ class SHARNNHubInterface(GeneratorHubInterface):
         """Text of what was drawn, as it reads behind the prompt (whether a space comes between depends on both)."""
         before, whole = self.task.codec.decode(read), self.task.codec.decode(read + drawn)
         return whole[len(before) :] if whole.startswith(before) else self.task.codec.decode(drawn)
-
-
-def _draw(logits: Tensor, temperature: float, top_k: int, top_p: float, generator) -> Tensor:
-    """Draw one index (0-d) from logits [V]."""
-    if temperature == 0:
-        return logits.argmax()
-    logits = logits / temperature
-    if 0 < top_k < logits.numel():
-        logits = logits.masked_fill(logits < logits.topk(top_k).values[-1], float("-inf"))
-    if top_p < 1.0:
-        ordered, order = logits.softmax(-1).sort(descending=True)
-        # drop what comes after the mass p is reached: never the likeliest byte
-        logits = logits.index_fill(0, order[(ordered.cumsum(-1) - ordered) >= top_p], float("-inf"))
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[0]
