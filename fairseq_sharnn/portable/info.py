@@ -11,6 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
+from fairseq_sharnn import __version__
+from fairseq_sharnn.registration import register
+
 # Packages that install a module named fairseq.
 FAIRSEQS = ("ve-fairseq", "fairseq-fixed", "fairseq", "fairseq-built", "fairseq-light")
 EXTRAS = ("safetensors", "sentencepiece", "sacremoses", "onnx", "onnxruntime")
@@ -28,14 +31,15 @@ class Line(NamedTuple):
 def info_lines() -> List[Line]:
     """All facts, in the order in which they are printed."""
     torch_line = _torch()
+    kernels = [_kernels()] if torch_line.mend is None else []  # before fairseq, which would import them unheard
     lines = [
-        Line("fairseq_sharnn", f"{version_of('fairseq-sharnn') or 'not installed as a package'}, {package_folder()}"),
+        Line("fairseq_sharnn", f"{__version__}, {package_folder()}"),
         Line("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"),
         torch_line,
         _fairseq(),
     ]
     if torch_line.mend is None:
-        lines += [_kernels(), *_devices()]
+        lines += [*kernels, *_devices()]
     for name in EXTRAS:
         lines.append(Line(name, version_of(name) or "not installed (needed for some commands only)"))
     return lines
@@ -81,8 +85,10 @@ def _fairseq() -> Line:
     named = ", ".join(found) or "of unknown origin"
     try:
         with _quiet():
-            spec = importlib.util.find_spec("fairseq")  # registers, so it imports fairseq
-            fairseq = None if spec is None else importlib.import_module("fairseq")
+            found_it = importlib.util.find_spec("fairseq") is not None
+            fairseq = importlib.import_module("fairseq") if found_it else None
+            if fairseq is not None:
+                register()
     except ModuleNotFoundError as error:
         missing = {"sklearn": "scikit-learn", "hydra": "hydra-core", "yaml": "pyyaml"}.get(error.name, error.name)
         return Line("fairseq", f"{named} does not import: {error}", f"{sys.executable} -m pip install {missing}")
