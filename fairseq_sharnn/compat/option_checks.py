@@ -1,4 +1,4 @@
-"""Options and paths that fairseq answers with a traceback, or silently goes on with: refused in one line before a start."""
+"""Options and paths at which fairseq ends in a traceback, or which it silently ignores: refused in one line at the start."""
 
 import ast
 import os
@@ -13,9 +13,8 @@ BYTES, TOKENS = "byte_level_lm", "streaming_lm"
 
 def check_training(cfg) -> None:
     """fairseq-train and fairseq-hydra-train. Raises UsageError."""
-    if _name(cfg.task) == "translation" and _name(cfg.model).startswith(
-        "sha_rnn"
-    ):  # fairseq's --task where none is given
+    default_task = "translation"  # fairseq's --task where none is given
+    if _name(cfg.task) == default_task and _name(cfg.model).startswith("sha_rnn"):
         raise UsageError(f"--arch {_name(cfg.model)} models one text: give --task {BYTES} (or {TOKENS})")
     if cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
         raise UsageError("give the number of lanes on each worker with --batch-size")
@@ -35,7 +34,7 @@ def check_training(cfg) -> None:
         raise UsageError(f"--finetune-from-model {pretrained} does not exist")
 
 
-def check_evaluation(cfg, main) -> None:
+def check_evaluation(cfg, name: str) -> None:
     """fairseq-eval-lm and fairseq-validate. Raises UsageError."""
     data = getattr(cfg.task, "data", None) or ""
     if _name(cfg.task) == "language_modeling" and _raw_bytes(data):  # fairseq's --task where none is given
@@ -51,8 +50,18 @@ def check_evaluation(cfg, main) -> None:
             f"--model-overrides takes a dictionary such as \"{{'context_length': 1000}}\", not "
             f"{cfg.common_eval.model_overrides}"
         )
-    if main.__module__.endswith("validate") and cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
+    if name == "validate" and cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
         raise UsageError("give the number of lanes with --batch-size")
+
+
+def refuse_generation(name: str, task) -> None:
+    """fairseq-generate and fairseq-interactive translate sentences, for which streams have no pairs. Raises UsageError."""
+    given = task if isinstance(task, str) else _name(task)
+    if name in ("generate", "interactive") and given in (BYTES, TOKENS):
+        raise UsageError(
+            f"fairseq-{name} translates sentences, and --task {given} has none: to continue a text, use "
+            "python -m fairseq_sharnn sample, or from_pretrained(...).sample(...) in Python"
+        )
 
 
 def refuse_flat_parameters(ddp_backend: str) -> None:

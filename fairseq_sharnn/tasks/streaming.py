@@ -229,7 +229,13 @@ def folders_of(data: Optional[str]) -> List[str]:
     """The DATA folders. Raises UsageError when there is none."""
     if not (data or "").strip(os.pathsep):
         raise UsageError("give the DATA folder that holds the files train, valid and test")
-    return [folder for folder in utils.split_paths(data) if folder]
+    folders = [folder for folder in utils.split_paths(data) if folder]
+    if os.path.isdir(data) and not all(os.path.isdir(folder) for folder in folders):
+        raise UsageError(
+            f"DATA {data} has a colon, which separates folders, so it would be read as {' and '.join(folders)}: rename "
+            "the folder, or give a link to it whose name has no colon"
+        )
+    return folders
 
 
 def _batch_size(lines: Optional[int], tokens: Optional[int], length: int) -> Optional[int]:

@@ -22,7 +22,9 @@ MICRO_MODEL = "--arch sha_rnn --decoder-embed-dim 32 --boom-dim 64 --decoder-lay
 def run_forked(tool: str, *arguments, largest_file: int = 0) -> Finished:
     """Run fairseq-TOOL in a forked child; returns exit code and output. largest_file: a quota, in bytes."""
     import fairseq_cli.eval_lm
+    import fairseq_cli.generate
     import fairseq_cli.hydra_train
+    import fairseq_cli.interactive
     import fairseq_cli.train
     import fairseq_cli.validate
 
@@ -32,6 +34,8 @@ def run_forked(tool: str, *arguments, largest_file: int = 0) -> Finished:
         "train": fairseq_cli.train,
         "hydra-train": fairseq_cli.hydra_train,
         "eval-lm": fairseq_cli.eval_lm,
+        "generate": fairseq_cli.generate,
+        "interactive": fairseq_cli.interactive,
         "validate": fairseq_cli.validate,
     }
     return _forked(modules[tool].cli_main, f"fairseq-{tool}", arguments, largest_file)

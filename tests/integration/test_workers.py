@@ -243,7 +243,7 @@ def test_evaluation_tools_refuse_several_workers_in_one_line(small, two):
     assert finished.code == 1 and "Traceback" not in finished.output
     assert finished.line("error:") == (
         "error: fairseq's evaluation tools run in one process: start them without torchrun, and split the work with "
-        "--num-shards and --shard-id"
+        "--num-shards and --shard-id; without torchrun, unset RANK WORLD_SIZE MASTER_ADDR MASTER_PORT"
     )
 
 

@@ -28,7 +28,22 @@ def save_dir_is_a_file(world):
     (world.saved.parent / "new").write_bytes(b"a file")
 
 
+def colon_in_the_name(world):
+    """DATA is then two folders, of which neither exists."""
+    world.data.rename(world.data.parent / "my:data")
+
+
+def trains_on_the_colon(world):
+    return train_forked(world.data.parent / "my:data", world.saved.parent / "new")
+
+
 CASES = [
+    Case(
+        "a colon in the name of the DATA folder",
+        trains_on_the_colon,
+        r"DATA \S+my:data has a colon, which separates folders",
+        colon_in_the_name,
+    ),
     Case("data folder missing", trains(), r"DATA folder \S+ does not exist", no_folder),
     Case("data folder missing (evaluation)", evaluates(), r"DATA folder \S+ does not exist", no_folder),
     Case("no train file", trains(), "has no file named train", remove("train")),

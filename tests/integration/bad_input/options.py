@@ -1,8 +1,21 @@
 """Values of options that do not work, alone or together."""
 
+from tests.conftest import USER_DIR
 from tests.integration.bad_input.common import Case, evaluates, evaluates_without, trains, trains_bare
+from tests.integration.forked import run_forked
+
+
+def generates(tool):
+    """fairseq-generate or fairseq-interactive, which translate."""
+    options = ("--user-dir", USER_DIR, "--task", "byte_level_lm", "--cpu")
+    return lambda world: run_forked(tool, world.data, *options, "--path", world.checkpoint)
+
 
 CASES = [
+    Case(
+        "fairseq-generate", generates("generate"), "fairseq-generate translates sentences, .* python -m fairseq_sharnn"
+    ),
+    Case("fairseq-interactive", generates("interactive"), "fairseq-interactive translates sentences"),
     Case(
         "heads do not divide the width",
         trains("--attention-heads", 3),
