@@ -11,7 +11,7 @@ class UsageError(ValueError):
     """Something that the user can put right: its one-line message names the option or path and says what to do."""
 
     def __init__(self, message: str):
-        # torch's DataLoader raises a worker's error again with the worker's traceback in front of the message
+        # torch's DataLoader raises a worker's error again with the worker's traceback before the message
         message = message.rpartition(f"{__name__}.UsageError: ")[2]
         super().__init__(" ".join(message.split()))
 

@@ -9,9 +9,9 @@ from fairseq_sharnn.models.adaptive import losses_in_bands
 
 
 def count_every_target() -> None:
-    """fairseq takes number 1 of every band for padding, though the bands behind the first are numbered from 0: a symbol
-    of each gets no loss. And it sums the loss in half precision, which ends at 65504: 16 x 1024 targets of a fresh model
-    cost more. Padding is looked for in the first band alone; bands answer in float32, to the scorer as well.
+    """fairseq takes number 1 of every band for padding, although the bands after the first are numbered from 0. So one
+    symbol of each gets no loss. It also sums the loss in half precision, which ends at 65504: 16 x 1024 targets of a
+    fresh model cost more. The patch: padding is only in the first band, and bands answer in float32, to the scorer too.
     Test: tests/unit/models/test_adaptive.py.
     """
 

@@ -14,9 +14,9 @@ logger = logging.getLogger(__name__)
 
 
 def never_flatten_lamb() -> None:
-    """`--fp16` flattens all parameters into one buffer, for which LAMB's norms are another algorithm. fairseq only
-    refuses, after building the buffer; where the optimizer declares that it takes no flat parameters, keep tensors.
-    The optimizer is also told that it holds master weights, which nothing else saves. Test: test_precision.py.
+    """`--fp16` flattens all parameters into one buffer, whose norm is not what LAMB needs. fairseq only refuses, after it
+    has built the buffer. The patch: tensors stay apart where the optimizer declares that it takes no flat parameters.
+    It also marks that the optimizer holds the master weights, which nothing else saves. Test: test_precision.py.
     """
 
     @patch(FP16Optimizer, "build_optimizer")
@@ -40,7 +40,7 @@ def never_flatten_lamb() -> None:
 
 
 def _tell_names(trainer) -> None:
-    """fairseq's optimizers see tensors without names; one that logs them is told. Test: test_trust_log.py."""
+    """Give the names of parameters to an optimizer that logs them: fairseq's see only tensors. Test: test_trust_log.py."""
     optimizer = trainer._optimizer
     for wrapper in ("fp32_optimizer", "wrapped_optimizer"):
         if not hasattr(optimizer, "watch_trust") and hasattr(optimizer, wrapper):
@@ -51,9 +51,9 @@ def _tell_names(trainer) -> None:
 
 
 def explain_failed_updates() -> None:
-    """fairseq drops the chunk of an update that runs out of memory and goes on, which tears a stream; and it does not
-    say where a NaN came from. Stop with the update, the chunk and the place; the last checkpoint is still good.
-    Test: test_resume.py.
+    """fairseq drops the chunk of an update that runs out of memory and continues, which tears a stream. It does not say
+    where a NaN came from. The patch: stop, and name the update, the chunk and the place. The last checkpoint is still
+    good. Test: test_resume.py.
     """
 
     @patch(Trainer, "train_step")
@@ -66,7 +66,7 @@ def explain_failed_updates() -> None:
             f"{streams[0].unit} {streams[0].first_position:,})"
         )
         advice = (
-            "this update was not made and the checkpoints are as they were; go on from the last one (or from "
+            "this update was not made and the checkpoints are as they were; resume from the last one (or from "
             "checkpoint_best.pt with --restore-file, if the loss had risen before) with"
         )
         try:

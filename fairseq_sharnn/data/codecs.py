@@ -16,7 +16,7 @@ class TextCodec:
         self.dictionary = dictionary
 
     def encode(self, text: bytes) -> torch.Tensor:
-        """Ids [N] (int64) of a text that may go on."""
+        """Ids [N] (int64) of a text whose last line is still open."""
         raise NotImplementedError
 
     def decode(self, ids: Iterable[int]) -> bytes:

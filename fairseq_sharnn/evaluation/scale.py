@@ -1,4 +1,4 @@
-"""One scale for all vocabularies: what a total of nats comes to per token, per byte and per word of the original text."""
+"""One scale for all vocabularies: a total of nats per token, per byte and per word of the original text."""
 
 import math
 from typing import Dict, Iterable, NamedTuple
@@ -19,8 +19,8 @@ def spelling_cost(names: Iterable[str]) -> float:
 class Scale(NamedTuple):
     """A model's cost of a text, and how much text it is.
 
-    model_nats: what the model itself assigns. spelling_nats: of what it calls <unk>, spelled out. tokens, bytes, words,
-    unknown: of the whole split. A word is what stands between white bytes, in any tokenization.
+    model_nats: the model's own. spelling_nats: to spell out what it calls <unk>. tokens, bytes, words, unknown: counts
+    of the whole split. A word is what stands between white bytes, in any tokenization.
     """
 
     model_nats: float
@@ -44,16 +44,16 @@ class Scale(NamedTuple):
 
     @property
     def word_perplexity(self) -> float:
-        """exp(nats / words); infinite where the text has no word, or as many nats as no float holds."""
+        """exp(nats / words). Infinite where the text has no word, or where no float is large enough."""
         return _exp(self.nats / self.words) if self.words else math.inf
 
     @property
     def token_perplexity(self) -> float:
-        """What papers print for a tokenization of their own: the model's nats alone, <unk> uncharged."""
+        """What papers print for their own tokenization: only the model's nats, without a charge for <unk>."""
         return _exp(self.model_nats / self.tokens)
 
     def figures(self) -> Dict[str, float]:
-        """All of it, for JSON."""
+        """All figures, for JSON."""
         derived = ("nats", "nats_per_token", "bits_per_byte", "word_perplexity", "token_perplexity")
         return {**self._asdict(), **{name: getattr(self, name) for name in derived}}
 
@@ -69,7 +69,7 @@ class Scale(NamedTuple):
             charged = self.spelling_nats / self.bytes / math.log(2)
             lines.append(
                 f"in all three, {self.unknown:,} <unk> are spelled out by a uniform byte model (ln {UNIFORM_SYMBOLS} nats "
-                f"for each byte and each end): {charged:.4f} of the bits per byte; the model alone: "
+                f"for each byte and each end): {charged:.4f} of the bits per byte; the model by itself: "
                 f"{self.model_nats / self.tokens:.4f} nats per token"
             )
         return "\n".join(lines)

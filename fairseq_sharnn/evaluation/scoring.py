@@ -98,11 +98,11 @@ class Scorer:
             return Spans(lengths, words_of_tokens(corpus.data, lengths))
         prefix = corpus.path[: -len(".bin")]
         spans, manifest = read_spans(prefix, len(corpus)), read_manifest(self.data)
-        told = manifest.get("splits", {}).get(split, {}).get("bytes") if manifest is not None else None
+        prepared = manifest.get("splits", {}).get(split, {}).get("bytes") if manifest is not None else None
         found = int(spans.bytes.sum(dtype=np.int64))
-        if told not in (None, found):
+        if prepared not in (None, found):
             raise UsageError(
-                f"{prefix}.bytes.npy has {found:,} bytes where {MANIFEST} tells of {told:,}: prepare the text again"
+                f"{prefix}.bytes.npy has {found:,} bytes, but {MANIFEST} says {prepared:,}: prepare the text again"
             )
         return spans
 
@@ -116,7 +116,7 @@ class Scorer:
         count = int(np.count_nonzero(corpus.data == self.task.target_dictionary.unk()))
         if len(names) != count:
             raise UsageError(
-                f"{prefix}.unknown names {len(names):,} words where {corpus.path} has {count:,} <unk>: without their "
+                f"{prefix}.unknown names {len(names):,} words, but {corpus.path} has {count:,} <unk>: without their "
                 "names they would cost nothing; prepare the text again"
             )
         return names
@@ -158,9 +158,9 @@ def _check_kind(checkpoint: str, state: Dict, data: str) -> None:
         return
     on_bytes = state["cfg"]["task"]["_name"] == "byte_level_lm"
     if on_bytes != (manifest["kind"] == "bytes"):
-        told = "bytes" if on_bytes else "words or word pieces"
+        kind = "bytes" if on_bytes else "words or word pieces"
         raise UsageError(
-            f"checkpoint {checkpoint} was trained on {told}, but DATA {data} was prepared by scripts/prepare_text.py "
+            f"checkpoint {checkpoint} was trained on {kind}, but DATA {data} was prepared by scripts/prepare_text.py "
             f"{manifest['kind']}: use the folder that it was trained on, or one prepared with the same tokenizer"
         )
 

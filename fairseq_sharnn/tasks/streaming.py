@@ -1,4 +1,4 @@
-"""What the streaming tasks share: lanes, chunks, exact resume and evaluation, whatever the ids stand for."""
+"""What the streaming tasks share: lanes, chunks, exact resume and evaluation, of bytes or of tokens."""
 
 import os
 from dataclasses import dataclass, field
@@ -45,9 +45,9 @@ class StreamingConfig(FairseqDataclass):
 class StreamingTask(FairseqTask):
     """A corpus of ids, read from its beginning to its end.
 
-    Models that carry state (`decoder.carries_state`) read lanes in order, chunk by chunk; fairseq's stateless models
-    read blocks, shuffled in training. Either way evaluation scores every place of the file once. A task says what an
-    id is: it brings the dictionary, and `split_file` and `open_corpus` read its files.
+    Models that carry state (`decoder.carries_state`) read lanes in order, chunk by chunk. fairseq's stateless models
+    read blocks, which training shuffles. For both, evaluation scores every place of the file once. A subclass defines
+    what an id is: its dictionary, its files (`split_file`, `open_corpus`) and its text (`codec`).
     """
 
     def __init__(self, cfg: StreamingConfig, dictionary: Dictionary, **kwargs):
@@ -62,7 +62,7 @@ class StreamingTask(FairseqTask):
         return split_path(folder, split)
 
     def open_corpus(self, folder: str, split: str) -> Corpus:
-        """A split of a DATA folder. Raises UsageError naming the file that is missing or unfit."""
+        """A split of a DATA folder. Raises UsageError that names the file that is missing or damaged."""
         raise NotImplementedError
 
     @property
@@ -86,14 +86,14 @@ class StreamingTask(FairseqTask):
         return model
 
     def build_criterion(self, cfg, **kwargs):
-        # Built by train and validate alone, before fairseq lists the data folder: the place to miss it in one line.
+        # Only train and validate build one, before fairseq lists the data folder. So a missing folder gets one line here.
         for folder in folders_of(self.cfg.data):
             self.split_file(folder, "")
         check_criterion(cfg, self.adaptive_softmax)
         return super().build_criterion(cfg, **kwargs)
 
     def load_dataset(self, split: str, combine: bool = False, epoch: int = 1, **kwargs) -> None:
-        """Open the file of a split; of several folders, the one whose turn it is in this epoch."""
+        """Open the file of a split. Of several folders, epochs take turns."""
         folders = folders_of(self.cfg.data)
         self.datasets[split] = self.open_corpus(folders[(epoch - 1) % len(folders)], split)
 
@@ -112,8 +112,8 @@ class StreamingTask(FairseqTask):
     ):
         """fairseq's iterator over a corpus, for training or for one evaluating pass.
 
-        fairseq's trainer alone passes `grouped_shuffling`, and only for training: that tells the two apart. Other
-        datasets (the hub interface's sentences) go fairseq's own way.
+        Only fairseq's trainer passes `grouped_shuffling`, and only for training, so that is how to know. Other datasets
+        (the hub interface's sentences) are left to fairseq.
         """
         if not isinstance(dataset, Corpus):
             return super().get_batch_iterator(
@@ -152,8 +152,8 @@ class StreamingTask(FairseqTask):
     ):
         """One pass over a corpus for fairseq-eval-lm.
 
-        `context_window`: a streaming model's lanes warm up on that much before their stretch; a stateless model's windows
-        of `--tokens-per-sample` overlap by it. (fairseq has taken it off `tokens_per_sample` before.)
+        `context_window`: how much a streaming model's lanes read before their stretch to warm up, or by how much a
+        stateless model's windows of `--tokens-per-sample` overlap. (fairseq has subtracted it from `tokens_per_sample`.)
         """
         if context_window < 0:
             raise UsageError(f"--context-window must not be negative, but it is {context_window}")
@@ -186,8 +186,8 @@ class StreamingTask(FairseqTask):
         if self.context_length is not None and self.context_length <= length:
             raise UsageError(
                 f"--context-length {self.context_length} is not above --tokens-per-sample {length}: no memory would be "
-                "left to attend to; raise the one (for a checkpoint by fairseq-eval-lm's --model-overrides) or lower the "
-                "other"
+                "left to attend to; raise the first (for a checkpoint: fairseq-eval-lm's --model-overrides) or lower the "
+                "second"
             )
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
@@ -199,7 +199,7 @@ class StreamingTask(FairseqTask):
 
     @staticmethod
     def _rebuild_state(stream: StreamChunk, model, device) -> None:
-        """After a resume in other lanes: run the model, without gradient and dropout, over what comes before."""
+        """After a resume in other lanes: run the model over what comes before, without gradient and dropout."""
         inputs = stream.carrier.inputs_to_rebuild(stream.index)
         if inputs is None:
             return
@@ -215,11 +215,11 @@ class StreamingTask(FairseqTask):
 
     @property
     def args(self):
-        """What the methods borrowed from fairseq's language-modelling task call the configuration."""
+        """The configuration, under the name that fairseq's `inference_step` uses."""
         return self.cfg
 
     def build_dataset_for_inference(self, src_tokens, src_lengths, **kwargs):
-        """Sentences for the hub interface; the </s> that its `encode` appends is left out."""
+        """Sentences for the hub interface, without the </s> that its `encode` appends."""
         return sentence_dataset(src_tokens, self.dictionary)
 
     inference_step = LanguageModelingTask.inference_step
@@ -239,7 +239,7 @@ def folders_of(data: Optional[str]) -> List[str]:
 
 
 def _batch_size(lines: Optional[int], tokens: Optional[int], length: int) -> Optional[int]:
-    """Rows in a batch, from fairseq's --batch-size or else from --max-tokens; None where neither is given."""
+    """Rows in a batch, from fairseq's --batch-size or else from --max-tokens. None if neither is given."""
     if lines is not None and lines < 1:
         raise UsageError(f"--batch-size must be at least 1, but it is {lines}")
     if lines is None and tokens is not None:

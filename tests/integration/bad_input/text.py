@@ -212,19 +212,19 @@ CASES = [
     Case(
         "names of the unknown words missing",
         evaluates_text("model/checkpoint_last.pt"),
-        r"test.unknown names 0 words where \S+test.bin has [1-9]\d* <unk>",
+        r"test.unknown names 0 words, but \S+test.bin has [1-9]\d* <unk>",
         trained_on_words(lambda world, data: (data / "test.unknown").unlink()),
     ),
     Case(
         "names of the unknown words cut short",
         evaluates_text("model/checkpoint_last.pt"),
-        r"test.unknown names [1-9]\d* words where \S+test.bin has [1-9]\d* <unk>",
+        r"test.unknown names [1-9]\d* words, but \S+test.bin has [1-9]\d* <unk>",
         trained_on_words(lambda world, data: shorten(data / "test.unknown")),
     ),
     Case(
         "bytes of the tokens are another text's",
         evaluates_text("model/checkpoint_last.pt"),
-        r"test.bytes.npy has \d+ bytes where tokenizer.json tells of \d+",
+        r"test.bytes.npy has \d+ bytes, but tokenizer.json says \d+",
         trained_on_words(lambda world, data: np.save(data / "test.bytes.npy", np.load(data / "test.bytes.npy") + 1)),
     ),
     Case(

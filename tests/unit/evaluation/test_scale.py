@@ -19,7 +19,7 @@ def test_all_figures_come_from_one_total():
     assert scale.token_perplexity == pytest.approx(math.exp(6.0))
     report = scale.report()
     assert "nats per token       6.9300" in report and "2 <unk> are spelled out by a uniform byte model" in report
-    assert "0.2683 of the bits per byte" in report and "the model alone: 6.0000" in report
+    assert "0.2683 of the bits per byte" in report and "the model by itself: 6.0000" in report
     assert "<unk>" not in scale._replace(spelling_nats=0.0, unknown=0).report()
 
 
