@@ -12,7 +12,7 @@ from typing import Dict, Sequence
 from experiments.harness.processes import ROOT
 from fairseq_sharnn.ops import kernels
 
-PACKAGES = ("fairseq", "fairseq-fixed", "torch", "numpy", "matplotlib", "hydra-core", "omegaconf")
+PACKAGES = ("fairseq", "fairseq-fixed", "ve-fairseq", "torch", "numpy", "matplotlib", "hydra-core", "omegaconf")
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from experiments.tokenization.text_splits import find_cuts, read_text, write_spl
 from experiments.tokenization.training_command import train
 from fairseq_sharnn.errors import UsageError, exit_with_one_line
 
-PACKAGES = ("torch", "numpy", "sentencepiece", "sacremoses", "matplotlib", "fairseq-fixed", "fairseq")
+PACKAGES = ("torch", "numpy", "sentencepiece", "sacremoses", "matplotlib", "ve-fairseq", "fairseq-fixed", "fairseq")
 TRAINING, MEASURING = "training", "measuring"  # kinds of steps
 UPDATE_SECONDS, RUN_SECONDS = 0.1, 90.0  # rough: of an update with the default sizes, and of measuring a run
 
