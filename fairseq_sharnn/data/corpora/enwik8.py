@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import List, Optional
 
 from fairseq_sharnn.data.corpora.prepare import (
@@ -64,7 +64,10 @@ def md5_of(paths: List[str]) -> str:
     digest = hashlib.md5()
     for path in paths:
         with open(path, "rb") as file:
-            for block in iter(lambda file=file: file.read(BLOCK), b""):
+            while True:
+                block = file.read(BLOCK)
+                if not block:
+                    break
                 digest.update(block)
     return digest.hexdigest()
 
@@ -72,8 +75,13 @@ def md5_of(paths: List[str]) -> str:
 def _temporary(stack: ExitStack, out: str, name: str) -> str:
     """A path in `out`; the file is removed when the stack closes."""
     path = os.path.join(out, name)
-    stack.callback(lambda: os.path.exists(path) and os.remove(path))
+    stack.callback(_remove, path)
     return path
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.remove(path)
 
 
 def _unpacked(archive_path: str, target: str) -> str:

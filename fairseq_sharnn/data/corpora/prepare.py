@@ -9,7 +9,7 @@ import os
 import sys
 import sysconfig
 from contextlib import ExitStack, contextmanager, suppress
-from typing import BinaryIO, Callable, Dict, Iterator, List, Optional
+from typing import IO, BinaryIO, Callable, Dict, Iterator, List, Optional
 
 from fairseq_sharnn.errors import UsageError
 
@@ -47,7 +47,7 @@ def source_size(path: str) -> int:
     return size
 
 
-def copy_bytes(source: BinaryIO, target: BinaryIO, advance: Advance, limit: Optional[int] = None) -> int:
+def copy_bytes(source: IO[bytes], target: IO[bytes], advance: Advance, limit: Optional[int] = None) -> int:
     """Copy at most `limit` bytes (None: all that are left); returns how many."""
     copied = 0
     while limit is None or copied < limit:

@@ -1,6 +1,6 @@
 """From text files to a DATA folder: learn a vocabulary, write the splits, decode them back and compare.
 
-Everything is made in a folder beside OUT, which takes its name only when all of it has been checked.
+Everything is made in a temporary folder next to OUT. The folder takes the name OUT when all of it has been checked.
 """
 
 import hashlib
@@ -8,7 +8,7 @@ import os
 import shutil
 from collections import Counter
 from contextlib import contextmanager
-from typing import Callable, Dict, Iterator, Optional
+from typing import Callable, ContextManager, Dict, Iterator, Optional
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ from fairseq_sharnn.data.text.spans import Spans, count_words, words_of_tokens, 
 from fairseq_sharnn.data.text.words import MARKS, WordRule, WordTokenizer
 from fairseq_sharnn.errors import UsageError
 
-Progress = Callable[[int, str], "contextmanager"]  # a bar over so many bytes, which yields `advance`
+# A bar over so many bytes, which yields `advance`.
+Progress = Callable[[int, str], ContextManager[Callable[[int], None]]]
 
 
 @contextmanager
@@ -230,7 +231,7 @@ def _finish(work, sources, splits, manifest, progress: Progress) -> Dict:
 
 
 def unknown_names(prefix: str) -> Iterator[str]:
-    """Names of a split's unknown words, in their order, those alone that are there to their end."""
+    """Names of a split's unknown words, in their order, only those that are complete."""
     if os.path.exists(f"{prefix}.unknown"):
         with open(f"{prefix}.unknown", encoding="utf-8", errors="replace") as file:
             for line in file:

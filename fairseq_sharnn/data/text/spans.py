@@ -60,7 +60,7 @@ def write_spans(prefix: str, spans: Spans) -> None:
 
 
 def read_spans(prefix: str, tokens: int) -> Spans:
-    """The arrays beside a split, memory-mapped. Raises UsageError when they are not there or of another length."""
+    """The arrays that belong to a split, memory-mapped. Raises UsageError if one is missing or has another length."""
     arrays = []
     for name in Spans._fields:
         path = f"{prefix}.{name}.npy"
@@ -80,7 +80,7 @@ def read_spans(prefix: str, tokens: int) -> Spans:
 
 def positions_in_words(words: Sequence[int]) -> np.ndarray:
     """For each token, how many tokens ago the last word began: 0 for a word's first; −1 before the first word."""
-    words = np.asarray(words)
-    places = np.arange(len(words))
-    last = np.maximum.accumulate(np.where(words > 0, places, -1))
+    counts = np.asarray(words)
+    places = np.arange(len(counts))
+    last = np.maximum.accumulate(np.where(counts > 0, places, -1))
     return np.where(last >= 0, places - last, -1)
