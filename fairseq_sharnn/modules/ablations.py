@@ -29,7 +29,7 @@ class FeedForward(nn.Module):
 
 
 class PlainVector(nn.Module):
-    """A learned static vector without a network of its own: o = g [D].
+    """A learned static vector without a network: o = g [D].
 
     It starts with the value that an over-parameterised vector drawn in its place has. So two models that differ only in
     this start as the same function. (At 0, attention would be silent at first, and LAMB's trust ratio would have no norm.)

@@ -23,7 +23,7 @@ class Memory:
     Rows lie in blocks of about C / 16. Each row is written once and never moved: adding T rows writes T rows, and a block
     is dropped when all its rows have left the context. Values share blocks. A value only reads its own rows, and a block
     only grows at its end, so an older value never changes. Of two values that extend the same one, the first writes into
-    the block and the second makes a block of its own. Memory carries no gradient.
+    the block and the second makes a new block. Memory carries no gradient.
 
     (The alternative is a ring of exactly C rows. It saves the last block's room, but a chunk that is run again, two
     beams that continue one state, or an update of several chunks would find their rows overwritten.)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class OverparameterizedVector(nn.Module):
-    """A learned vector seen through a small network of its own: o(g) = σ(f) ⊙ tanh(c), [c, f] = W_o σ(g) + b_o.
+    """A learned vector seen through a small network: o(g) = σ(f) ⊙ tanh(c), [c, f] = W_o σ(g) + b_o.
 
     The value depends only on parameters, so after training it can be computed once (`collapse`). The parameters stay
     where they are: the `state_dict` of a collapsed model can still be trained. Spec: "Attention".

@@ -239,7 +239,7 @@ def test_second_phase_at_half_the_rate_from_the_best_checkpoint(trained, corpus,
     rates = [float(value) for value in re.findall(r"train_inner .*? lr=([\d.e-]+)", finished.output)]
     assert rates == pytest.approx([2.5e-3] * 4)
     first = float(re.search(r"train_inner .*?bpb=([\d.]+)", finished.output).group(1))
-    assert first < 7, "it goes on from the trained parameters"
+    assert first < 7, "it starts from the trained parameters"
 
 
 def test_bits_per_byte_do_not_depend_on_how_the_loss_is_averaged(corpus, tmp_path):

@@ -26,7 +26,7 @@ def binarized(tmp_path_factory):
 
 
 def train(data, save_dir, updates, *options):
-    """Losses by update. A batch is the whole text: fairseq goes on with its own tasks in another order of batches."""
+    """Losses by update. A batch is the whole text: a resumed run of fairseq's tasks has another order."""
     finished = run_forked(
         *("train", data, "--user-dir", USER_DIR, "--task", "language_modeling", "--arch", "transformer_lm", "--cpu"),
         *(

@@ -82,7 +82,7 @@ def test_what_is_on_disk_is_the_very_text(prepared, name):
         "sentencepiece's unused <unk> gives way to fairseq's four symbols"
     )
     counts = [dictionary.count[i] for i in range(dictionary.nspecial, len(dictionary))]
-    assert counts == sorted(counts, reverse=True), "an adaptive softmax wants the most frequent first"
+    assert counts == sorted(counts, reverse=True), "an adaptive softmax needs the most frequent first"
 
 
 def test_bytes_are_the_files_themselves(prepared):

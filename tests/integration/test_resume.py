@@ -1,4 +1,4 @@
-"""A run that is stopped and gone on with is the run that was not stopped."""
+"""A run that is stopped and resumed equals the run that was never stopped."""
 
 import re
 
@@ -100,7 +100,7 @@ def test_resume_in_other_lanes(small, tmp_path, options):
     trained = [sum(float(n) for n in re.findall(r"train_inner.*?wpb=([\d.]+)", run.output)) for run in (first, rest)]
     assert sum(trained) == 3000
     start, resumed = ([float(value) for value in curve(run).values()][:3] for run in (first, rest))
-    assert max(resumed) < min(start) - 1, "it goes on from the trained parameters"
+    assert max(resumed) < min(start) - 1, "it starts from the trained parameters"
 
 
 def test_corpus_that_changed_in_mid_epoch(small, tmp_path):
@@ -156,7 +156,7 @@ def test_another_seed_keeps_the_state(small, tmp_path):
 
 
 def test_out_of_memory_stops_with_its_place(small, tmp_path, monkeypatch):
-    """fairseq would drop the chunk and go on; a stream must not lose one."""
+    """fairseq would drop the chunk and train on the next one; a stream must not lose one."""
     from fairseq_sharnn.models.sha_rnn import SHARNNDecoder
 
     forward = SHARNNDecoder.forward

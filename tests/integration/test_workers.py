@@ -90,7 +90,7 @@ def test_workers_that_fairseq_starts_end_in_their_own_words(small, tmp_path):
     )
     assert finished.code == 1 and "Traceback" not in finished.output, finished.output[-3000:]
     assert "fewer than the 8000 lanes of --batch-size 4000 on each of 2 workers" in finished.output
-    if Path("/proc/self/task").exists():  # the three are told, and none leaves what may abort it
+    if Path("/proc/self/task").exists():  # the three processes end without a thread that may abort them
         assert re.findall(r"at exit: \[(.*)\]", finished.output) == [""] * 3
         assert len(re.findall(r"before the end: \[\S*gloo.*\]", finished.output)) == 2, finished.output[-3000:]
 

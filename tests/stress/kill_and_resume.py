@@ -85,7 +85,7 @@ class TrainingProcess:
         for number in [
             *descendants(self.process.pid),
             self.process.pid,
-        ]:  # torchrun gives workers sessions of their own
+        ]:  # torchrun gives each worker its own session
             with suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
         self.process.wait()

@@ -40,7 +40,7 @@ class StreamIterator(iterators.EpochBatchIterator):
 
     @property
     def first_batch(self) -> Sample:
-        """Chunk 0 with a carrier of its own: fairseq's dummy batch never touches a stream."""
+        """Chunk 0 with a new carrier: fairseq's dummy batch never touches a stream."""
         return _with_carrier(self.dataset[0], StreamCarrier())
 
     def __len__(self) -> int:

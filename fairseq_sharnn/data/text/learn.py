@@ -13,7 +13,7 @@ SMALLEST = 258  # 256 single bytes, sentencepiece's <unk>, and one character
 _NO_PIECES = "\t\0\x1f\u2581\u2585"
 _NOT_LEARNT = re.compile(f"[{_NO_PIECES}]")
 _LONGEST = 16384  # characters: sentencepiece leaves a line of a megabyte out
-COVERAGES = (0.9999, 0.9995, 0.999, 0.995, 0.99)  # share of the text whose characters are pieces of their own
+COVERAGES = (0.9999, 0.9995, 0.999, 0.995, 0.99)  # share of the text whose characters are pieces themselves
 _TOO_MANY = re.compile(r"Vocabulary size too high \(\d+\)\. Please set it to a value <= (\d+)")
 _TOO_FEW = re.compile(r"Vocabulary size is smaller than required_chars\. \d+ vs (\d+)")
 

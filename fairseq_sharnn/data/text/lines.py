@@ -22,7 +22,7 @@ class Part(NamedTuple):
 
 
 def lines_of(path: str, advance: Callable[[int], None] = lambda count: None) -> Iterator[Part]:
-    """The lines of a file, split at "\\n" alone; `advance` is told of the bytes read.
+    """The lines of a file, split at "\\n" only; `advance` receives the number of bytes read.
 
     Raises UsageError when the file cannot be read, is empty, or is not UTF-8.
     """

@@ -49,7 +49,7 @@ def aligned(run: str, tokens: List[str]) -> bool:
 
 
 def default_gaps(tokens: List[str], language: str) -> List[bool]:
-    """For each token but the first: whether the detokenizer puts a space before it. A function of the tokens alone."""
+    """For each token but the first: whether the detokenizer puts a space before it. A function of the tokens only."""
     if len(tokens) < 2:
         return []
     plain = ["x" if PROTECTED.fullmatch(token) else token for token in tokens]

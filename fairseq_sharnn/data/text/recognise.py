@@ -13,11 +13,11 @@ _LETTERS = re.compile(r"[a-z ]*")
 
 
 def recognise(path: str, style: str = "auto") -> Tuple[WordRule, bool]:
-    """The rule for a text, from its first million characters, and whether it has <unk> of its own.
+    """The rule for a text, from its first million characters, and whether the text itself has <unk>.
 
-    WikiText: lines between spaces (` = Title = `, ` text , text . `). `spaced` too: text with `@-@` or `<unk>` standing
-    alone, at least one in a thousand words (Penn Treebank), and lower-case letters and spaces alone (text8). Everything
-    else is `moses`.
+    WikiText: lines between spaces (` = Title = `, ` text , text . `). `spaced` is also the rule where at
+    least one word in a thousand is `@-@` or `<unk>` (Penn Treebank), and where the text has only lower-case letters and
+    spaces (text8). Everything else is `moses`.
     """
     read = lines = padded = words = marks = 0
     letters, unknowns = True, False

@@ -55,9 +55,9 @@ class WordRule:
             place = run.end()
             tokens = moses.surfaces(run[0], self.language)
             expected, at = [False, *moses.default_gaps(tokens, self.language)], 0
-            for token, wants in zip(tokens, expected):
+            for token, expects in zip(tokens, expected):
                 found = run[0].startswith(" ", at)
-                if found != wants:
+                if found != expects:
                     yield SPACE if found else JOIN
                 yield name_of(token)
                 at += found + len(token)
@@ -90,7 +90,7 @@ class WordRule:
     def spelled(self, names: List[str], ended: bool, continues: bool = False) -> List[str]:
         """What each element of a line stands for, its gap before it included; the line end as one more if `ended`.
 
-        continues: these are not the line's first elements. (Only parts of a long line, see `parts_of`, stand alone.)
+        continues: these are not the line's first elements. (Only a long line is read in parts: `parts_of`.)
         """
         texts = [None if name in (JOIN, SPACE) else text_of(name) for name in names]
         gaps, spelled, before, override = self._rule(texts), [], None, None
@@ -136,7 +136,7 @@ class WordRule:
 
 
 class WordTokenizer(Tokenizer):
-    """Words of a dictionary; others are `<unk>`, whose names are kept beside the split."""
+    """Words of a dictionary; others are `<unk>`, whose names are kept in a file next to the split."""
 
     kind = "word"
 

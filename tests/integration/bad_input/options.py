@@ -1,4 +1,4 @@
-"""Values of options that do not work, alone or together."""
+"""Values of options that do not work, one at a time or together."""
 
 from tests.conftest import USER_DIR
 from tests.integration.bad_input.common import Case, evaluates, evaluates_without, trains, trains_bare

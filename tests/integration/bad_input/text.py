@@ -29,7 +29,7 @@ def silent(total, what):
 
 
 def prepared(world, kind="word", text=b"", name="prepared"):
-    """A DATA folder of words or pieces beside the raw one, in the world's own copies."""
+    """A DATA folder of words or pieces next to the raw one, copied for this world."""
     text_alone(world)
     (world.data / "train").write_bytes((world.data / "train").read_bytes() + text)
     sources = {split: str(world.data / split) for split in SPLITS}
@@ -87,7 +87,7 @@ def evaluates_bytes(*options):
 
 
 def evaluates_into_a_folder(world):
-    """What cannot take the name of a folder leaves nothing beside it."""
+    """What cannot take the name of a folder leaves nothing next to it."""
     (world.saved.parent / "json").mkdir()
     there = sorted(world.saved.parent.iterdir())
     finished = evaluates_bytes("--json", world.saved.parent / "json")(world)

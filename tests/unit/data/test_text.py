@@ -60,7 +60,7 @@ def words_there_and_back(rule, text):
     whole = tokenizer.spell(ids)
     assert len(whole) == len(ids)
     in_parts = [spelled for item, continues in rest for spelled in tokenizer.spell(item, continues=continues)]
-    assert in_parts == whole, "parts of a line stand alone"
+    assert in_parts == whole, "parts of a line are spelled as in the whole line"
     return whole
 
 

@@ -8,7 +8,7 @@ from fairseq_sharnn.modules.stream_state import LayerState, StreamState
 
 
 def rows(number: int, start: int) -> torch.Tensor:
-    """[2, number, 3] with a value of its own in every row."""
+    """[2, number, 3] with a different value in every row."""
     values = torch.arange(start, start + number, dtype=torch.float64)
     return values[None, :, None] + torch.tensor([0.0, 1000.0])[:, None, None] + torch.zeros(2, number, 3)
 
@@ -43,7 +43,7 @@ def test_memory_writes_each_row_once_while_there_is_room():
 
 
 def test_memory_in_another_type_goes_on_in_it():
-    """A run that goes on in half precision, or back in float32."""
+    """A run that resumes in half precision, or back in float32."""
     memory = Memory.from_rows(rows(5, 0).float())
     half = memory.extended(rows(3, 5).half(), 100)
     assert all(segment.dtype == torch.float16 for segment in half.segments)

@@ -53,7 +53,7 @@ def test_a_missing_gradient_skips_the_tensor_and_a_zero_gradient_does_not():
     moved.grad = torch.zeros(2)
     optimizer.step()
     assert skipped.tolist() == [1.0, 1.0] and skipped not in optimizer.state
-    assert (moved < 1).all()  # weight decay alone moves it
+    assert (moved < 1).all()  # only weight decay moves it
 
 
 def test_state_survives_save_and_load():
