@@ -24,7 +24,8 @@ class SHARNNHubInterface(GeneratorHubInterface):
 
         Invalid UTF-8 is shown as \\xNN. temperature: 0 takes the likeliest each time. top_k, top_p: draw from the k
         likeliest (0: all), and from the fewest whose probability reaches p. seed: makes the draw repeatable. See
-        `sample_bytes` for bytes. A prompt for words or pieces had better not end in a space: it belongs to what follows.
+        `sample_bytes` for bytes. A prompt for words or pieces should not end in a space:
+        the space belongs to the next token.
         """
         return self.sample_bytes(prompt, length, temperature, top_k, top_p, seed).decode("utf-8", "backslashreplace")
 
