@@ -7,7 +7,7 @@ from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from fairseq_sharnn.data.text.folder import ABOUT, MODEL
+from fairseq_sharnn.data.text.folder import MANIFEST, MODEL
 from fairseq_sharnn.data.text.lines import Part, parts_of, short
 from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer
 from fairseq_sharnn.data.text.tokenizer import SpaceTokenizer
@@ -143,8 +143,8 @@ def read_codec(folder: Path, kind: Optional[str] = None) -> Codec:
     if kind == "bytes":
         return ByteCodec()
     files = {DICTIONARY: _read(folder / DICTIONARY)}
-    if (folder / ABOUT).is_file():
-        files[ABOUT] = _read(folder / ABOUT)
+    if (folder / MANIFEST).is_file():
+        files[MANIFEST] = _read(folder / MANIFEST)
     about = _about(files, folder)
     if kind is None:
         kind = "spaces" if about is None else about["kind"]
@@ -152,12 +152,12 @@ def read_codec(folder: Path, kind: Optional[str] = None) -> Codec:
     if kind == "spaces":
         return TokenCodec(vocabulary, SpaceTokenizer(vocabulary), files)
     if about is None or about.get("kind") != kind:
-        raise UsageError(f"{folder / ABOUT} is missing or of another model: export the checkpoint again")
+        raise UsageError(f"{folder / MANIFEST} is missing or of another model: export the checkpoint again")
     if kind == "word":
         return TokenCodec(vocabulary, _words(about, vocabulary, folder), files)
     files[MODEL] = _read(folder / MODEL)
     if hashlib.sha256(files[MODEL]).hexdigest() != about.get("model_sha256"):
-        raise UsageError(f"{folder / MODEL} is not the model that {ABOUT} names: put it back, or export again")
+        raise UsageError(f"{folder / MODEL} is not the model that {MANIFEST} names: put it back, or export again")
     path = str(folder / MODEL)
     try:
         return TokenCodec(vocabulary, PieceTokenizer(PieceModel(files[MODEL], path), vocabulary, path), files)
@@ -169,7 +169,7 @@ def _words(about: Dict, vocabulary: Vocabulary, folder: Path) -> WordTokenizer:
     try:
         rule = WordRule(**about["settings"])
     except (KeyError, TypeError):
-        raise UsageError(f"{folder / ABOUT} is damaged: export the checkpoint again") from None
+        raise UsageError(f"{folder / MANIFEST} is damaged: export the checkpoint again") from None
     if rule.style == "moses":
         try:
             import sacremoses  # noqa: F401
@@ -179,17 +179,17 @@ def _words(about: Dict, vocabulary: Vocabulary, folder: Path) -> WordTokenizer:
 
 
 def _about(files: Dict[str, bytes], folder: Path) -> Optional[Dict]:
-    if ABOUT not in files:
+    if MANIFEST not in files:
         return None
     try:
-        about = json.loads(files[ABOUT].decode("utf-8"))
+        about = json.loads(files[MANIFEST].decode("utf-8"))
         if about["kind"] not in ("word", "sentencepiece"):
             raise KeyError(about["kind"])
     except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{folder / ABOUT} is damaged, or of a folder of raw bytes: name the model's own") from None
+        raise UsageError(f"{folder / MANIFEST} is damaged, or of a folder of raw bytes: name the model's own") from None
     # what an exported model needs of it: not the splits of the corpus
     kept = {key: about[key] for key in ("kind", "settings", "model_sha256") if key in about}
-    files[ABOUT] = (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode("utf-8")
+    files[MANIFEST] = (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode("utf-8")
     return kept
 
 
