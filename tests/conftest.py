@@ -30,10 +30,11 @@ RECIPE = "--optimizer lamb_min_trust --lr 5e-3 --lr-scheduler fixed --clip-norm 
 
 
 class Finished(NamedTuple):
-    """A command that ran: its exit code and all it printed."""
+    """A command that ran: its exit code, all it printed, and its name (`fairseq-train`, `prepare_text`) if it is known."""
 
     code: int
     output: str
+    program: str = ""
 
     def line(self, containing: str) -> str:
         """The last line of the output that contains the text."""

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
+from pathlib import Path
 
 from fairseq_sharnn.registration import register
 from tests.conftest import RECIPE, ROOT, USER_DIR, Finished, free_port, run_command
@@ -49,7 +50,7 @@ def run_script(name: str, *arguments, learns: bool = True) -> Finished:
     """
     path = ROOT / "scripts" / f"{name}.py"
     if learns and (name == "tokenization_study" or "sentencepiece" in arguments):
-        return run_command(sys.executable, path, *arguments, cwd=os.getcwd())
+        return run_command(sys.executable, path, *arguments, cwd=os.getcwd())._replace(program=name)
     spec = importlib.util.spec_from_file_location(f"scripts_{name}", path)
     module = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
@@ -93,14 +94,14 @@ def train_workers(workers: int, data, save_dir, *arguments) -> Finished:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
         texts = [_text(output) for output in children.values()]
-    return Finished(next(filter(None, codes.values()), 0), "".join(texts))
+    return Finished(next(filter(None, codes.values()), 0), "".join(texts), "fairseq-train")
 
 
 def _forked(main, program: str, arguments, largest_file: int = 0) -> Finished:
     with tempfile.TemporaryFile() as output:
         child = _start(main, program, arguments, output, largest_file=largest_file)
         _, status = os.waitpid(child, 0)
-        return Finished(_code(status), _text(output))
+        return Finished(_code(status), _text(output), Path(program).stem)
 
 
 def _start(main, program: str, arguments, output, environment=None, largest_file: int = 0) -> int:

@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import ROOT, write_corpus
 from tests.integration.bad_input import CASES
 from tests.integration.bad_input.common import World
+from tests.integration.option_names import unknown_options
 
 DOCS = ROOT / "docs" / "bad-input.md"
 
@@ -89,6 +90,7 @@ def test_one_clear_line_and_nothing_changed(case, world, table):
     errors = [line for line in finished.output.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and finished.output.rstrip().endswith(errors[0]), finished.output[-2000:]
     assert re.search(case.message, errors[0]), errors[0]
+    assert unknown_options(finished.program, errors[0]) == [], errors[0]
     assert digests(world.data, world.saved) == before
     table[case.what] = shown(errors[0], world)
     if not os.environ.get("WRITE_DOCS"):
@@ -103,6 +105,17 @@ def test_a_script_outside_of_its_environment_says_so_in_one_line(script):
     assert ended.returncode == 1 and ended.stdout == ""
     missing = r"cannot import (experiments|fairseq_sharnn|torch)"
     assert re.fullmatch(rf"error: \S+ {missing}: [^\n]*source \.venv/bin/activate\)\n", ended.stderr)
+
+
+def test_an_option_of_another_program_is_seen():
+    """The check above can fail: an option of one program is not one of another."""
+    message = "error: --vocab-size 9 is larger than --min-count 2 allows: see --save-dir. (--num-...-checkpoints)"
+    assert unknown_options("prepare_text", message) == ["--save-dir"]
+    assert unknown_options("tokenization_study", message) == ["--min-count", "--save-dir", "--vocab-size"]
+    assert unknown_options("fairseq-train", message) == ["--min-count", "--vocab-size"]
+    assert unknown_options("fairseq-train", "--no-bptt-jitter --lamb-betas --boom-dim --sizes") == ["--sizes"]
+    assert unknown_options("prepare_text", "--path (evaluation), or fairseq-eval-lm's --path") == []
+    assert unknown_options("fairseq-eval-lm", "--path (training), or fairseq-train's --path") == ["--path", "--path"]
 
 
 def test_the_table_has_a_row_for_every_case():

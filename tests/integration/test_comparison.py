@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import ROOT, run_command, write_corpus
 from tests.integration.forked import run_script
+from tests.integration.option_names import unknown_options
 from tests.integration.test_bad_input import digests
 
 SEVEN = (
@@ -132,6 +133,8 @@ def test_bad_input_is_one_line(data, tmp_path, options, message):
     assert finished.code == 1 and "Traceback" not in finished.output, finished.output[-2000:]
     (error,) = [line for line in finished.output.splitlines() if line.startswith("error: ")]
     assert error.startswith(f"error: {message}")
+    own = re.sub(r"\(--decoder-embed-dim [^)]*\)", "", error)  # a size, in fairseq-train's options
+    assert unknown_options("compare_transformer", own) == []
     assert not (tmp_path / "out").exists()  # so that the next attempt may name it again
 
 

@@ -14,6 +14,7 @@ import pytest
 from fairseq_sharnn.data.corpora import enwik8
 from fairseq_sharnn.errors import UsageError
 from tests.conftest import ROOT, real_text, run_command
+from tests.integration.option_names import unknown_options
 
 SCRIPT = ROOT / "scripts" / "prepare_corpus.py"
 
@@ -89,6 +90,7 @@ def test_bad_input_leaves_an_older_corpus_alone(tmp_path, arguments, message):
     finished = run_command(sys.executable, SCRIPT, *arguments, cwd=tmp_path)
     assert finished.code == 1 and "Traceback" not in finished.output
     assert message in finished.output
+    assert unknown_options("prepare_corpus", finished.output) == []
     assert set(splits(tmp_path / "OUT").values()) == {b"old" * 100}
     assert sorted(os.listdir(tmp_path / "OUT")) == ["test", "train", "valid"]
 

@@ -21,6 +21,7 @@ from experiments.tokenization.training_command import train
 from tests.conftest import ROOT, real_text, run_command
 from tests.integration.checkpoints import load
 from tests.integration.forked import run_script
+from tests.integration.option_names import unknown_options
 
 SMALL = "--piece-sizes 400 --words 200 --width 32 --layers 2 --window 48 --lanes 4 --passes 0.1".split()
 SMALL += "--attack-bytes 1500 --attack-words 25 --best 8".split()
@@ -77,8 +78,8 @@ def test_the_report_has_its_tables_and_plots(study):
 def tokens_read(study, name):
     """By a run in training: what fairseq-train itself says."""
     log = (study[0] / "results" / "small" / "work" / "runs" / name / "train.log").read_text()
-    told = re.search(r"train \| epoch 001 .* \| wpb ([\d.]+) .* \| num_updates (\d+)", log)
-    return float(told[1]) * int(told[2])
+    logged = re.search(r"train \| epoch 001 .* \| wpb ([\d.]+) .* \| num_updates (\d+)", log)
+    return float(logged[1]) * int(logged[2])
 
 
 def test_all_tokenizations_are_of_the_same_text_and_budget(study, runs):
@@ -210,4 +211,6 @@ def test_bad_input_is_answered_in_one_line(study, monkeypatch, arguments, messag
     finished = run_script("tokenization_study", *arguments, learns="few" in arguments)
     assert finished.code == 1 and "Traceback" not in finished.output, finished.output[-2000:]
     assert re.search(f"^error: .*{message}", finished.output, flags=re.MULTILINE), finished.output[-2000:]
+    (error,) = [line for line in finished.output.splitlines() if line.startswith("error: ")]
+    assert unknown_options("tokenization_study", error) == []
     assert not (folder / "new").exists()
