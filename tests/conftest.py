@@ -22,7 +22,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 USER_DIR = str(ROOT / "fairseq_sharnn")
-sys.path.insert(0, str(ROOT))
 
 # A model that trains in a second, for tests that need a real one.
 MICRO = "--arch sha_rnn --decoder-embed-dim 32 --boom-dim 64 --decoder-layers 2 --context-length 96".split()

@@ -22,7 +22,7 @@ from fairseq_sharnn.portable.network import build
 
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to work in. It becomes `out` at the end, and is removed on any error.
+    """A folder next to `out` to work in. It becomes `out` at the end, and is removed on any error.
 
     Raises UsageError if `out` is there already, or cannot be made.
     """

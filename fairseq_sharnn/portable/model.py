@@ -69,7 +69,7 @@ class Model:
     ) -> Union[str, List[str]]:
         """Continue a prompt by `length` bytes (words and pieces: tokens); returns prompt and continuation.
 
-        Several prompts give a list: they run as one batch, and each has the text that it has alone with the same seed.
+        Several prompts give a list. They run as one batch, and each gets the text that it would get by itself.
         Invalid UTF-8 is shown as \\xNN. temperature: 0 takes the likeliest each time. top_k, top_p: draw from the k
         likeliest (0: all), and from the fewest whose probability reaches p. seed: makes the draw repeatable. Raises
         UsageError for settings out of range.

@@ -1,6 +1,6 @@
-"""Drawing text: several prompts of different lengths in one batch, each with the very text that it has alone.
+"""Drawing text: several prompts of different lengths in one batch, each with the text that it would get by itself.
 
-A lane's numbers must not depend on the lanes beside it, to the last bit: a draw turns on it. Three things see to that.
+A lane's numbers must not depend on the other lanes, to the last bit: a draw may turn on it. Three things see to that.
 Each prompt is read by itself. Each lane keeps a memory of its own, so lanes that have read different amounts need no
 padding. And the matrix products that lanes share have a fixed number of rows: a library may add up the same row in
 another order if there are more rows, but not if it stands in another place among as many.

@@ -49,7 +49,7 @@ class Stream:
         return log_probs
 
     def copy(self) -> "Stream":
-        """Another stream in the same state. Both go on independently, and the memory that they share is kept once.
+        """Another stream in the same state. The two continue independently, and the memory that they share is kept once.
 
         The last bits of what the second one computes may differ: its memory lies elsewhere, which changes the order of sums.
         """

@@ -53,7 +53,7 @@ class Codec:
         raise NotImplementedError
 
     def files(self) -> Dict[str, bytes]:
-        """The files that an exported model needs beside its weights."""
+        """The files that an exported model needs next to its weights."""
         return {}
 
 

@@ -146,7 +146,7 @@ def test_a_stream_is_the_model_on_the_whole_text(exported, corpus, tmp_path):
     again = model.stream(str(tmp_path / "stream"))
     assert again.count == 200 and torch.equal(again.next, first[-1])
     assert torch.equal(again.feed(text[200:]), rest)
-    # a copy goes on in a block of memory of its own, which changes the order of sums
+    # a copy continues in a new block of memory, which changes the order of sums
     torch.testing.assert_close(other.feed(text[200:]), rest, rtol=0, atol=1e-5)
     assert stream.feed(b"").shape == (0, 256)
     text = text[:80]  # it fits the context, so that the length of a chunk makes no difference

@@ -63,7 +63,7 @@ CASES = [
         "the 9 lanes of --batch-size 9",
         write("test", b"12345678"),
     ),
-    Case("DATA of separators alone", trains_on(":"), "give the DATA folder"),
+    Case("DATA of separators only", trains_on(":"), "give the DATA folder"),
     Case("--save-dir is a file", trains(), r"--save-dir \S+ is a file", save_dir_is_a_file),
     Case("a split is a broken link", trains(), "has no file named train", broken_link),
     Case(

@@ -204,7 +204,7 @@ CASES = [
         model_replaced,
     ),
     Case(
-        "no bytes and words beside the tokens",
+        "no bytes and words next to the tokens",
         evaluates_text("model/checkpoint_last.pt"),
         r"test.bytes.npy is missing",
         trained_on_words(lambda world, data: (data / "test.bytes.npy").unlink()),
