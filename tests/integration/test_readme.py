@@ -1,14 +1,15 @@
 """What README and docs/text.md tell a new user to type on a CPU, typed as it stands: bytes, Python, words, pieces."""
 
 import re
+import sys
 
 import pytest
 
-from tests.conftest import ROOT, USER_DIR, real_text
+from tests.conftest import ROOT, USER_DIR, real_text, run_command
 from tests.integration.documents import blocks, commands
 from tests.integration.forked import run_forked, run_script
 
-README, TEXT = ROOT / "README.md", ROOT / "docs" / "text.md"
+README, TEXT, TRAINING = ROOT / "README.md", ROOT / "docs" / "text.md", ROOT / "docs" / "training.md"
 
 
 @pytest.fixture
@@ -49,12 +50,20 @@ def test_bytes(clone):
     assert "train_inner" not in again.output
 
 
-def test_python(clone, capsys):
+def test_python_and_samples(clone, capsys):
     typed("data/mine")
-    (program,) = blocks(README, "python")
-    assert "from_pretrained" in program and "sample(" in program
-    exec(program, {})
-    assert len(capsys.readouterr().out) > len("The history of ") + 250
+    for page, loads in ((README, "load("), (TRAINING, "from_pretrained(")):
+        (program,) = blocks(page, "python")
+        assert loads in program and "sample(" in program
+        exec(program, {})
+        assert len(capsys.readouterr().out) > len("The history of ") + 250
+    samples = [
+        words for words in commands(README) if words[:3] == ["python", "-m", "fairseq_sharnn"] and "sample" in words
+    ]
+    for words in samples:
+        finished = run_command(sys.executable, *words[1:], cwd=clone)
+        assert finished.code == 0 and "The history of " in finished.output, finished.output
+    assert len(samples) == 1
 
 
 def test_word_pieces(clone):
