@@ -29,8 +29,9 @@ class Reader:
         longest = max(len(candidate) for candidate in candidates)
         return torch.tensor([[*candidate, *[self.pad] * (longest - len(candidate))] for candidate in candidates])
 
-    def _log_probs(self, logits: Tensor) -> Tensor:
-        return self.model.get_normalized_probs((logits, None), log_probs=True)
+    def _log_probs(self, features: Tensor) -> Tensor:
+        """ln p [..., V] after features [..., D], whatever output the model has."""
+        return self.model.get_normalized_probs((self.model.decoder.output_layer(features), None), log_probs=True)
 
     def _sum(self, log_probs: Tensor, tokens: Tensor) -> Tensor:
         """−Σ over the tokens [n, L] that are not padding of log_probs [n, L, V]."""
@@ -46,7 +47,7 @@ class StreamReader(Reader):
         super().__init__(scorer)
         self.network = self.model.decoder.network
         features, self.state = self.network(torch.tensor([[self.eos]]), None)
-        self.next = self._log_probs(self.network.logits(features[-1:]))  # [1, 1, V]
+        self.next = self._log_probs(features[-1:])  # [1, 1, V]
 
     @torch.no_grad()
     def nats(self, candidates: Sequence[Sequence[int]]) -> Tensor:
@@ -56,13 +57,13 @@ class StreamReader(Reader):
             return first
         state = self.state.select(torch.zeros(len(tokens), dtype=torch.int64))
         features, _ = self.network(tokens[:, :-1].t(), state)
-        return first + self._sum(self._log_probs(self.network.logits(features.transpose(0, 1))), tokens[:, 1:])
+        return first + self._sum(self._log_probs(features.transpose(0, 1)), tokens[:, 1:])
 
     @torch.no_grad()
     def read(self, tokens: Sequence[int]) -> float:
         cost = float(self.nats([tokens])[0])
         features, self.state = self.network(torch.tensor([list(tokens)]).t(), self.state)
-        self.next = self._log_probs(self.network.logits(features[-1:]))
+        self.next = self._log_probs(features[-1:])
         return cost
 
 
@@ -82,7 +83,7 @@ class WindowReader(Reader):
         )  # [n, H]
         inputs = torch.cat([history, tokens[:, :-1]], dim=1)
         features = self.model.decoder(inputs, features_only=True)[0][:, history.size(1) - 1 :]  # [n, L, D]
-        return self._sum(self._log_probs(self.model.decoder.output_layer(features)), tokens)
+        return self._sum(self._log_probs(features), tokens)
 
     def read(self, tokens: Sequence[int]) -> float:
         cost = float(self.nats([tokens])[0])
