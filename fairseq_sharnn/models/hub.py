@@ -1,4 +1,4 @@
-"""From a checkpoint to text in Python: fairseq's hub interface, with sampling that keeps the stream state."""
+"""From a checkpoint to text in Python: fairseq's hub interface, with sampling that carries the stream state."""
 
 from typing import List, Optional, Union
 
@@ -9,7 +9,7 @@ from fairseq_sharnn.portable.sampling import Settings, draw_tokens
 
 
 class SHARNNHubInterface(GeneratorHubInterface):
-    """A loaded model: `sample` continues a prompt; fairseq's `generate` and `score` work as elsewhere."""
+    """A loaded model. `sample` continues a prompt. fairseq's `generate` and `score` work as with its own models."""
 
     def sample(
         self,
@@ -20,12 +20,12 @@ class SHARNNHubInterface(GeneratorHubInterface):
         top_p: float = 1.0,
         seed: Optional[int] = None,
     ) -> str:
-        """Continue `prompt` by `length` bytes (words and word pieces: tokens); returns prompt and continuation.
+        """Continue `prompt` by `length` bytes (by `length` tokens, if the model reads words or word pieces).
 
-        Invalid UTF-8 is shown as \\xNN. temperature: 0 takes the likeliest each time. top_k, top_p: draw from the k
-        likeliest (0: all), and from the fewest whose probability reaches p. seed: makes the draw repeatable. See
-        `sample_bytes` for bytes. A prompt for words or pieces should not end in a space:
-        the space belongs to the next token.
+        temperature: 0 takes the likeliest token each time. top_k: draw from the k likeliest tokens (0: from all). top_p:
+        draw from the fewest tokens whose probabilities add up to p. seed: makes the draw repeatable. With words or word
+        pieces a prompt should not end in a space, because the space belongs to the next word. Returns the prompt and its
+        continuation, with invalid UTF-8 as \\xNN (`sample_bytes` returns bytes).
         """
         return self.sample_bytes(prompt, length, temperature, top_k, top_p, seed).decode("utf-8", "backslashreplace")
 
@@ -59,6 +59,6 @@ class SHARNNHubInterface(GeneratorHubInterface):
         return self.task.codec.show(tokens)
 
     def _continuation(self, read: List[int], drawn: List[int]) -> bytes:
-        """Text of what was drawn, as it reads behind the prompt (whether a space comes between depends on both)."""
+        """Text of what was drawn, as it reads after the prompt (both decide whether a space comes between)."""
         before, whole = self.task.codec.decode(read), self.task.codec.decode(read + drawn)
         return whole[len(before) :] if whole.startswith(before) else self.task.codec.decode(drawn)

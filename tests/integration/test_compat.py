@@ -119,7 +119,7 @@ def test_averaged_checkpoints_are_evaluated(tmp_path, trained, corpus):
     assert not (tmp_path / "no.pt").exists() and "Traceback" not in missing.output
 
 
-def test_modules_need_torch_alone(tmp_path):
+def test_modules_need_only_torch(tmp_path):
     """Without fairseq the package still imports, and its modules and optimizer work."""
     code = (
         "import sys; sys.modules['fairseq'] = None\n"

@@ -52,7 +52,7 @@ def train(data, save_dir, updates, *options):
 
 
 @pytest.mark.parametrize("precision", [(), ("--fp16", "--fp16-init-scale", 4)], ids=["float32", "fp16"])
-def test_a_transformer_learns_and_goes_on(binarized, tmp_path, precision):
+def test_a_transformer_learns_and_resumes(binarized, tmp_path, precision):
     whole = train(binarized, tmp_path / "whole", LAST, *precision)
     assert len(whole) == LAST and whole[LAST] < whole[1] - 0.5
     train(binarized, tmp_path / "broken", LAST - 4, *precision)

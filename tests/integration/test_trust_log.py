@@ -33,7 +33,7 @@ def test_a_resumed_run_writes_each_update_once(tmp_path, corpus):
     whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
     assert train_forked(corpus, tmp_path / "a", *logged(whole), "--max-update", 8).code == 0
     assert train_forked(corpus, tmp_path / "b", *logged(parts), "--max-update", 5).code == 0
-    with open(parts, "a") as file:  # what a killed run had written behind its last checkpoint
+    with open(parts, "a") as file:  # what a killed run had written after its last checkpoint
         file.write(json.dumps({"update": 6, "trust": {"x": 9.0}}) + '\n{"update": 8, "tr')
     assert train_forked(corpus, tmp_path / "b", *logged(parts), "--max-update", 8).code == 0
     assert read_trust_log(parts) == read_trust_log(whole)

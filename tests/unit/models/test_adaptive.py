@@ -55,7 +55,7 @@ def test_autocast_embeds_in_the_embeddings_type():
 
 
 def test_every_symbol_has_its_loss():
-    """Number 1 of a band behind the first is no padding; symbol 1 is."""
+    """Symbol 1 is padding. Number 1 of a later band is not."""
     network = model(adaptive_softmax_cutoff="20,100").eval()
     targets = torch.cat([torch.tensor([1]), torch.arange(4, 300)])[None]
     batch = {"net_input": {"src_tokens": torch.full_like(targets, 5)}, "target": targets}
@@ -69,7 +69,7 @@ def test_every_symbol_has_its_loss():
     assert row.abs().max() > 0
 
 
-def test_every_row_behind_the_first_band_starts_like_the_others():
+def test_every_row_of_the_later_bands_starts_like_the_others():
     embed = model(adaptive_softmax_cutoff="20,100").decoder.network.embed
     assert all(row.abs().max() > 0 for band, _ in list(embed.embeddings)[1:] for row in band.weight)
     assert embed.embeddings[0][0].weight[1].abs().max() == 0, "padding"
@@ -152,7 +152,7 @@ def test_the_smallest_bands_that_are_allowed_work():
     assert torch.isfinite(loss).all()
 
 
-def test_a_large_plain_softmax_is_told_of_the_adaptive_one(caplog):
+def test_a_large_plain_softmax_warns_and_names_the_adaptive_one(caplog):
     with caplog.at_level(logging.WARNING):
         model(50_000)
         assert not caplog.records

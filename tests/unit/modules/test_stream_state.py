@@ -42,8 +42,8 @@ def test_memory_writes_each_row_once_while_there_is_room():
     assert grown.rows.data_ptr() == buffer
 
 
-def test_memory_in_another_type_goes_on_in_it():
-    """A run that resumes in half precision, or back in float32."""
+def test_memory_in_another_type_continues_in_it():
+    """A run that continues in half precision, or again in float32."""
     memory = Memory.from_rows(rows(5, 0).float())
     half = memory.extended(rows(3, 5).half(), 100)
     assert all(segment.dtype == torch.float16 for segment in half.segments)
@@ -52,7 +52,7 @@ def test_memory_in_another_type_goes_on_in_it():
     assert torch.equal(memory.rows.double(), rows(5, 0))
 
 
-def test_memory_saved_goes_on_where_its_rows_lay():
+def test_saved_memory_continues_where_its_rows_lay():
     memory = empty_memory(2, 3, rows(1, 0))
     for start in range(0, 1200, 100):
         memory = memory.extended(rows(100, start), 900)
