@@ -181,6 +181,7 @@ def test_what_the_page_shows_works(exported, corpus, tmp_path, capsys):
 
 
 @pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_on_cuda(exported, corpus, dtype):
     text = (corpus / "test").read_bytes()
