@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The ways that were weighed for each piece, timed in turns: what the package does on CPU, and what it does not.
+"""Alternatives for each piece of the model on CPU, timed in turns: what the package does, and what else is possible.
 
     python -m benchmarks.alternatives               # D 256, H 1024, B 16, T 256, C 5000, as in speed.py's `small`
 
-Prints a table (and with --out writes it); the first row of each piece is what the package does.
+Prints a table, and with --out also writes it. The first row of each piece is what the package does.
 """
 
 import argparse
@@ -180,11 +180,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
             "",
             f"    {command.strip()}",
             "",
-            f"D {WIDTH}, H {CASE.boom_width}, B {LANES}, T {LENGTH}, C {ROWS}, dropout {RATE}; in turns, medians of "
-            f"{args.repeats}.",
+            f"D {WIDTH}, H {CASE.boom_width}, B {LANES}, T {LENGTH}, C {ROWS}, dropout {RATE}; measured in turns, medians "
+            f"of {args.repeats}.",
             "",
             *table(["piece", "way", "time", "first call, where it takes over 1 s"], rows),
-            "",
         ]
     )
     print(text)

@@ -139,3 +139,21 @@ def test_report_shows_ratios_failures_and_the_comparison():
 def test_slope_is_the_exponent_of_growth():
     rows = [{"context": 1000, "training": 2.0}, {"context": 2000, "training": 8.0}, {"context": 4000, "failed": "x"}]
     assert [growth.slope(rows, n, "context", "training") for n in range(3)] == ["", "2.00", ""]
+
+
+def test_growth_is_reported_and_drawn(tmp_path):
+    rows = [
+        {"context": size, "lanes": 4, "training": size / 1e4, "peak_bytes": size * 1e5, "generation": 1e-3}
+        for size in (1024, 2048, 4096)
+    ]
+    result = {
+        "command": "python -m benchmarks.growth",
+        "machine": canned()["machine"],
+        "case": {**vars(CASES["small"]), "context_lanes": 4},
+        "series": {"context": [*rows, {"context": 8192, "lanes": 4, "failed": "out of memory"}], "lanes": rows[:1]},
+    }
+    text = growth.report(result, "growth")
+    assert "| 2,048 | 205 ms | 1.00 | 0.20 GB | 1.00 | 1.00 ms | 0.00 |" in text and "failed: out of memory" in text
+    assert "\n\n\n" not in text and "![Time and memory against context length and lanes](growth.svg)" in text
+    growth.plot(result, tmp_path / "growth")
+    assert (tmp_path / "growth.png").stat().st_size > 5000 and b"<svg" in (tmp_path / "growth.svg").read_bytes()
