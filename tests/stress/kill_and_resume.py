@@ -48,22 +48,22 @@ def command(data: Path, save_dir: Path, updates: int, workers: int) -> List[str]
 
 
 def descendants(process: int) -> List[int]:
-    """Numbers of all processes below one, from /proc."""
+    """Numbers of all descendants of a process, from /proc."""
     parents = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with suppress(OSError):
                 stat = (folder / "stat").read_text()
                 parents[int(folder.name)] = int(stat[stat.rindex(")") + 2 :].split()[1])
-    found, new = [], [process]
+    below, new = [], [process]
     while new:
         new = [child for child, parent in parents.items() if parent in new]
-        found += new
-    return found
+        below += new
+    return below
 
 
 class TrainingProcess:
-    """A training process whose output goes to a file that is read along."""
+    """A training process, and its output in a file that can be read while it runs."""
 
     def __init__(self, arguments: List[str], log: Path):
         self.log = log
@@ -82,16 +82,14 @@ class TrainingProcess:
         return {int(n): (bpb, float(wpb)) for bpb, wpb, n in UPDATE.findall(self.output)}
 
     def kill(self) -> None:
-        for number in [
-            *descendants(self.process.pid),
-            self.process.pid,
-        ]:  # torchrun gives each worker its own session
+        """Kill all of its processes; torchrun gives its workers sessions of their own."""
+        for number in [*descendants(self.process.pid), self.process.pid]:
             with suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
         self.process.wait()
 
     def wait_for(self, condition, limit: float = 120.0) -> bool:
-        """Wait until `condition()`; False when the process ended first."""
+        """Wait until `condition()` holds. Returns False if the process ended first, or after `limit` seconds."""
         end = time.monotonic() + limit
         while not condition():
             if self.process.poll() is not None or time.monotonic() > end:
@@ -100,8 +98,8 @@ class TrainingProcess:
         return True
 
 
-def live_and_die(run: TrainingProcess, save_dir: Path, rng: random.Random, kind: str) -> bool:
-    """Let a run live for a random while and kill it; False when it had ended by itself."""
+def kill_at_random_moment(run: TrainingProcess, save_dir: Path, rng: random.Random, kind: str) -> bool:
+    """Kill a run after a random time. Returns False if it had ended by itself."""
     if kind == "start-up":
         time.sleep(rng.uniform(0.5, 6.0))
     else:
@@ -118,7 +116,7 @@ def live_and_die(run: TrainingProcess, save_dir: Path, rng: random.Random, kind:
     return True
 
 
-def torment(arguments: argparse.Namespace, data: Path, folder: Path) -> Tuple[int, Dict[str, int], Dict]:
+def kill_and_resume(arguments: argparse.Namespace, data: Path, folder: Path) -> Tuple[int, Dict[str, int], Dict]:
     """Kill and resume as often as asked for, then finish: kills survived, kills by kind, last record of each update."""
     rng = random.Random(arguments.seed)
     save_dir = folder / "killed"
@@ -133,14 +131,14 @@ def torment(arguments: argparse.Namespace, data: Path, folder: Path) -> Tuple[in
         kind = kinds_in_turn[number % len(kinds_in_turn)]
         if final:
             run.process.wait()
-        elif not live_and_die(run, save_dir, rng, kind):
+        elif not kill_at_random_moment(run, save_dir, rng, kind):
             print(run.output[-2000:])
-            raise SystemExit(f"life {number} ended by itself; give more --updates")
+            raise SystemExit(f"run {number} ended by itself: give more --updates")
         updates.update(run.updates())
         if pending is not None and (final or kind != "start-up" or run.updates()):
             survived += 1 if run.updates() else 0
         elif pending is not None:
-            survived += 1  # killed in start-up, before an update: the next life shows whether anything was lost
+            survived += 1  # killed in start-up, before an update: the next run shows whether anything was lost
         pending = kind
         if not final:
             kinds[kind] = kinds.get(kind, 0) + 1
@@ -174,7 +172,7 @@ def main() -> int:
     if whole.process.returncode != 0 or len(expected) != arguments.updates:
         print(whole.output[-3000:])
         return 1
-    survived, kinds, updates = torment(arguments, data, folder)
+    survived, kinds, updates = kill_and_resume(arguments, data, folder)
     skipped = sum(max(0.0, expected[n][1] - updates.get(n, ("", 0.0))[1]) for n in expected)
     twice = sum(max(0.0, count - expected.get(n, ("", 0.0))[1]) for n, (_, count) in updates.items())
     other = [n for n in expected if updates.get(n, ("",))[0] != expected[n][0]]
