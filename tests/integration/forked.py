@@ -53,8 +53,6 @@ def run_script(name: str, *arguments, learns: bool = True) -> Finished:
         return run_command(sys.executable, path, *arguments, cwd=os.getcwd())._replace(program=name)
     spec = importlib.util.spec_from_file_location(f"scripts_{name}", path)
     module = importlib.util.module_from_spec(spec)
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # as for a script that is started
     spec.loader.exec_module(module)
     return _forked(module.main, str(path), arguments)
 
