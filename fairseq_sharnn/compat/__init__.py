@@ -5,7 +5,7 @@ Every patch replaces a function of fairseq by one that calls it and changes one 
 those named at each patch.
 """
 
-from fairseq_sharnn.compat import checkpoints, losses, starting, training
+from fairseq_sharnn.compat import checkpoints, losses, resuming, schedules, starting, training
 
 
 def apply() -> None:
@@ -15,6 +15,12 @@ def apply() -> None:
     checkpoints.gather_streams()
     checkpoints.broadcast_checkpoints()
     checkpoints.allow_namespace()
+    resuming.keep_decisions()
+    resuming.leave_finished_runs_alone()
+    resuming.count_updates_without_optimizer_state()
+    schedules.keep_plateaus()
+    schedules.keep_loss_scales()
+    schedules.keep_averages()
     starting.check_and_launch()
     starting.end_generation_in_one_line()
     starting.end_process_groups_at_exit()

@@ -6,18 +6,22 @@ from contextlib import contextmanager
 
 
 def patch(owner, name: str):
-    """Replace `owner.name` by the decorated function, which takes the original first. Once in a process."""
+    """Replace `owner.name` by the decorated function, which takes the original first.
+
+    Each function is applied once in a process. Several functions may patch one name: the last one is called first.
+    """
 
     def decorate(function):
         original = getattr(owner, name)
-        if getattr(original, "_fairseq_sharnn", False):
+        applied, this = getattr(original, "_fairseq_sharnn", ()), f"{function.__module__}.{function.__qualname__}"
+        if this in applied:
             return
 
         @functools.wraps(original)
         def patched(*args, **kwargs):
             return function(original, *args, **kwargs)
 
-        patched._fairseq_sharnn = True
+        patched._fairseq_sharnn = (*applied, this)
         of_class = isinstance(inspect.getattr_static(owner, name), (classmethod, staticmethod))
         setattr(owner, name, staticmethod(patched) if of_class else patched)
 

@@ -10,13 +10,8 @@ def load(path):
 
 
 def differences(first, second) -> List[str]:
-    """Names of what is not the same to the last bit: parameters, optimizer state, schedule, place and stream state.
-
-    The schedule of the loss scale is the one exception.
-    """
+    """Names of what is not the same to the last bit: parameters, optimizer state, schedules, place and stream state."""
     one, two = load(first), load(second)
-    for state in (one, two):
-        state["last_optimizer_state"].pop("loss_scale", None)
     found = []
     for name in ("model", "last_optimizer_state"):
         found += _different(name, one[name], two[name])

@@ -91,7 +91,7 @@ class TrainingStream(StreamIterator):
             if state.get("iterations_in_epoch", 0) > 0:
                 raise UsageError(
                     "the checkpoint was written in the middle of an epoch by a model that does not read streams: begin an "
-                    "epoch with --reset-dataloader"
+                    "epoch with --reset-dataloader --reset-meters"
                 )
             super().load_state_dict(state)
             return
@@ -102,7 +102,7 @@ class TrainingStream(StreamIterator):
             raise UsageError(
                 f"{self._corpus.path} has changed since the checkpoint was written in the middle of an epoch "
                 f"({saved.size:,} {units} then, {wanted.size:,} now): put the old file back, or begin an epoch "
-                "of the new one with --reset-dataloader"
+                "of the new one with --reset-dataloader --reset-meters (which forgets the best loss on the old one)"
             )
         if saved.same_reading(wanted):
             self._resume(saved, chunk, stream["state"])
