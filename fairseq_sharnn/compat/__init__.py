@@ -5,7 +5,7 @@ Every patch replaces a function of fairseq by one that calls it and changes one 
 those named at each patch.
 """
 
-from fairseq_sharnn.compat import checkpoints, losses, resuming, schedules, starting, training
+from fairseq_sharnn.compat import checkpoints, early_checks, losses, resuming, schedules, starting, training
 
 
 def apply() -> None:
@@ -22,6 +22,7 @@ def apply() -> None:
     schedules.keep_loss_scales()
     schedules.keep_averages()
     starting.check_and_launch()
+    early_checks.check_profiler_and_splits()
     starting.end_generation_in_one_line()
     starting.end_process_groups_at_exit()
     starting.silence_warnings()

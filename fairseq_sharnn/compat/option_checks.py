@@ -4,8 +4,10 @@ import ast
 import os
 from typing import Sequence
 
+import torch
 from fairseq.file_io import PathManager
 
+from fairseq_sharnn.compat.fairseq_options import check_options
 from fairseq_sharnn.errors import UsageError
 
 BYTES, TOKENS = "byte_level_lm", "streaming_lm"
@@ -20,6 +22,8 @@ def check_training(cfg) -> None:
         raise UsageError("give the number of lanes on each worker with --batch-size")
     if cfg.checkpoint.write_checkpoints_asynchronously:
         raise UsageError("--write-checkpoints-asynchronously cannot replace checkpoints whole: leave it out")
+    if _name(cfg.task) in (BYTES, TOKENS):
+        check_options(cfg)
     if min(cfg.optimization.update_freq) < 1:
         raise UsageError(f"--update-freq must be at least 1, but it is {min(cfg.optimization.update_freq)}")
     checkpoint = cfg.checkpoint
@@ -50,8 +54,34 @@ def check_evaluation(cfg, name: str) -> None:
             f"--model-overrides takes a dictionary such as \"{{'context_length': 1000}}\", not "
             f"{cfg.common_eval.model_overrides}"
         )
-    if name == "validate" and cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
+    validates, path = name == "validate", cfg.common_eval.path
+    if validates and os.pathsep in path and not os.path.exists(path):
+        raise UsageError(f"fairseq-validate takes one checkpoint, not --path {path}: fairseq-eval-lm averages several")
+    if _name(cfg.task) in (BYTES, TOKENS):
+        check_options(cfg)
+        if cfg.dataset.batch_size is None and cfg.dataset.max_tokens is not None:  # eval-lm leaves them out
+            cfg.dataset.batch_size = max(1, cfg.dataset.max_tokens // max(1, cfg.task.tokens_per_sample))
+    if validates and cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
         raise UsageError("give the number of lanes with --batch-size")
+
+
+def refuse_profiling_without_gpu(cfg) -> None:
+    """Before fairseq-train starts CUDA's profiler. Raises UsageError."""
+    if cfg.common.profile and (cfg.common.cpu or not torch.cuda.is_available()):
+        raise UsageError("--profile is CUDA's profiler and needs a GPU: leave it out, or use torch.profiler on CPU")
+
+
+def refuse_unused_valid_subsets(cfg, ignored: Sequence[str]) -> None:
+    """Files such as valid1 or valid1.bin that no option mentions. Raises UsageError."""
+    given = cfg.dataset.valid_subset.split(",")
+    left = sorted({name.partition(".")[0] for name in ignored} - set(given))  # valid1.bytes.npy belongs to valid1
+    if not left:
+        return
+    splits = ",".join([*given, *left])
+    raise UsageError(
+        f"DATA has {', '.join(left)}, which --valid-subset {cfg.dataset.valid_subset} would leave out: validate "
+        f"on it with --valid-subset {splits} (the first one decides), or leave it out with --ignore-unused-valid-subsets"
+    )
 
 
 def refuse_generation(name: str, task) -> None:

@@ -102,7 +102,9 @@ def keep_averages() -> None:
         def load_with_average(path, *args, **kwargs):
             state = load(path, *args, **kwargs)
             if "ema" not in state["extra_state"]:
-                logger.warning(f"checkpoint {path} has no average of the weights: it begins with the weights themselves")
+                logger.warning(
+                    f"checkpoint {path} has no average of the weights: it begins with the weights themselves"
+                )
                 state["extra_state"]["ema"] = dict(state["model"])
             return state
 
