@@ -1,12 +1,13 @@
 """Patches to how fairseq writes and reads checkpoints."""
 
 import functools
+import os
 import shutil
 from argparse import Namespace
 from contextlib import contextmanager
 
 import torch
-from fairseq import checkpoint_utils
+from fairseq import checkpoint_utils, utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.trainer import Trainer
@@ -47,6 +48,8 @@ def load_safely() -> None:
 
     @patch(checkpoint_utils, "load_model_ensemble_and_task")
     def load_model_ensemble_and_task(original, filenames, *args, **kwargs):
+        if len(filenames) == 1 and not os.path.exists(filenames[0]):  # fairseq-eval-lm --path a.pt:b.pt
+            filenames = utils.split_paths(filenames[0])
         try:
             models, cfg, task = original(filenames, *args, **kwargs)
             refuse_other_task(filenames, str(getattr(cfg.task, "_name", None)), task)

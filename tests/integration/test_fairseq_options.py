@@ -142,10 +142,10 @@ def test_accepted_together(corpus, tmp_path):
     done = train_forked(
         *(corpus, tmp_path, "--sentence-avg", "--num-workers", 0, "--batch-size-valid", 3, "--max-valid-steps", 2),
         *("--fixed-validation-seed", 7, "--log-file", tmp_path / "log", "--save-interval", 1, "--no-last-checkpoints"),
-        *("--checkpoint-suffix", "-x", "--maximize-best-checkpoint-metric", "--empty-cache-freq", 1),
+        *("--checkpoint-suffix", "_x", "--maximize-best-checkpoint-metric", "--empty-cache-freq", 1),
     )
     assert done.code == 0, done.output[-2000:]
-    assert (tmp_path / "checkpoint_best-x.pt").exists() and not (tmp_path / "checkpoint_last-x.pt").exists()
+    assert (tmp_path / "checkpoint_best_x.pt").exists() and not (tmp_path / "checkpoint_last_x.pt").exists()
 
 
 def test_max_tokens_give_the_number_of_lanes(corpus, trained, tmp_path):
