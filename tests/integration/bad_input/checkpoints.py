@@ -79,7 +79,7 @@ CASES = [
     ),
     Case(
         "disk full at a checkpoint",
-        resumes("--reset-dataloader", largest_file=100_000),
+        resumes("--reset-dataloader", "--max-update", 99, largest_file=100_000),
         r"cannot write checkpoint \S+: File too large",
     ),
     Case("checkpoint cut short", resumes(), DAMAGED, cut_short),
