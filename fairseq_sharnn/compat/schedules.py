@@ -48,7 +48,7 @@ def keep_plateaus() -> None:
 
 def keep_loss_scales() -> None:
     """With `--fp16` fairseq saves the loss scale, but not how long it has held, which decides when it grows; with `--amp`
-    it saves neither. Test: tests/unit/compat/test_schedules.py.
+    it saves neither. Test: test_resume_decisions.py (--amp scales only on a GPU: not tested).
     """
     for mixin in (_FP16OptimizerMixin, _MemoryEfficientFP16OptimizerMixin):
         _keep_scaler(mixin)
