@@ -63,6 +63,8 @@ def _fairseq_options(tool: str) -> FrozenSet[str]:
         "hydra-train": options.get_training_parser,
         "eval-lm": options.get_eval_lm_parser,
         "validate": options.get_validation_parser,
+        "generate": options.get_generation_parser,
+        "interactive": options.get_interactive_generation_parser,
     }
     parsers = [makers[tool]()]
     dataclasses = [*tasks.TASK_DATACLASS_REGISTRY.values(), *models.MODEL_DATACLASS_REGISTRY.values()]
