@@ -55,10 +55,11 @@ def test_evaluation_counts_every_byte(trained, corpus, lanes):
     assert evaluated(finished) == TEST_BYTES
 
 
-@pytest.mark.parametrize("extra", [(), ("--tokens-per-sample", 7), ("--context-window", 100), ("--max-tokens", 50)])
-def test_evaluation_counts_every_byte_with_other_options(trained, corpus, extra):
+@pytest.mark.parametrize("lanes", [("--batch-size", 5), ("--max-tokens", 450)])
+@pytest.mark.parametrize("extra", [(), ("--tokens-per-sample", 7), ("--context-window", 100)])
+def test_evaluation_counts_every_byte_with_other_options(trained, corpus, lanes, extra):
     folder, _ = trained
-    finished = eval_forked(corpus, folder / "checkpoint_best.pt", "--batch-size", 5, "--tokens-per-sample", 90, *extra)
+    finished = eval_forked(corpus, folder / "checkpoint_best.pt", *lanes, "--tokens-per-sample", 90, *extra)
     assert finished.code == 0, finished.output[-2000:]
     assert evaluated(finished) == TEST_BYTES
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fairseq_sharnn.data.corpora.prepare import SPLITS
 from fairseq_sharnn.data.text import lines, prepare
 from fairseq_sharnn.data.text.learn import SMALLEST, learn_pieces
 from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of
@@ -96,7 +97,7 @@ def test_folders_of_such_text_are_written_and_checked(kind, text):
         source, out = os.path.join(folder, "text"), os.path.join(folder, "out")
         with open(source, "w", encoding="utf-8", newline="") as file:
             file.write(text)
-        sources = dict.fromkeys(prepare.SPLITS, source)
+        sources = dict.fromkeys(SPLITS, source)
         if kind == "word":
             about = prepare.prepare_words(out, sources, silent)
         else:
