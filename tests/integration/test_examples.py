@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_the_commands_of_the_readme(example):
         if tool in ("curl", "unzip", "echo"):
             continue
         if tool == "scripts/prepare_corpus.py":
-            finished = run_command(ROOT / tool, *command[1:], cwd=folder)
+            finished = run_command(sys.executable, ROOT / tool, *command[1:], cwd=folder)  # .venv is activated
         elif tool.startswith("scripts/"):
             finished = run_script(tool[len("scripts/") : -len(".py")], *small(command[1:]))
         elif tool == "fairseq-train":
