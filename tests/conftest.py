@@ -20,6 +20,9 @@ if os.environ.get("SHARNN_TEST_CUDA") != "1":
 # Before torch starts threads: tests fork, and a forked child of a process with running OpenMP threads may wait for them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Where tests run in the background, the shell has them ignore Ctrl-C, and commands that they start inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).resolve().parent.parent
 USER_DIR = str(ROOT / "fairseq_sharnn")
 

@@ -44,10 +44,10 @@ def options_of(program: str) -> FrozenSet[str]:
     if program.startswith("fairseq-"):
         return _fairseq_options(program[len("fairseq-") :])
     name = Path(program).stem
-    texts = [forked.run_script(name, "--help", learns=False).output]
+    texts = [forked.run_script(name, "--help").output]
     found = re.search(r"\{([a-z0-9,]+)\} \.\.\.", texts[0])
     for command in found[1].split(",") if found else ():
-        texts.append(forked.run_script(name, command, "--help", learns=False).output)
+        texts.append(forked.run_script(name, command, "--help").output)
     return frozenset(options_in("\n".join(texts)))
 
 

@@ -195,7 +195,6 @@ def test_ablations_resume_after_kill_and_after_ctrl_c(data, tmp_path):
                 stdout=output,
                 stderr=output,
                 env=environment,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # pytest may run where it is ignored
             )
             wait_for(
                 lambda moment=moment, process=process: (

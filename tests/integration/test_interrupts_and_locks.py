@@ -145,6 +145,10 @@ def test_one_process_trains_beside_leftovers_of_another_job(corpus, tmp_path, mo
     assert finished.code == 0 and "training on 1 devices" in finished.output, finished.output[-3000:]
 
 
+def wait_one_second() -> None:
+    launching.LONGEST_WAIT = datetime.timedelta(seconds=1)
+
+
 @pytest.mark.parametrize(
     "leftover, message",
     [
@@ -157,8 +161,7 @@ def test_one_process_trains_beside_leftovers_of_another_job(corpus, tmp_path, mo
 def test_workers_that_never_come_are_told_in_one_line(corpus, tmp_path, monkeypatch, leftover, message):
     for name, value in leftover.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(launching, "LONGEST_WAIT", datetime.timedelta(seconds=1))
-    finished = train_forked(corpus, tmp_path)
+    finished = train_forked(corpus, tmp_path, before=wait_one_second)
     assert finished.code == 1 and "Traceback" not in finished.output, finished.output[-3000:]
     error = finished.line("error:")
     assert error.startswith(f"error: {message}")
@@ -166,14 +169,17 @@ def test_workers_that_never_come_are_told_in_one_line(corpus, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_evaluation_ends_in_one_line_on_ctrl_c(corpus, trained, monkeypatch):
-    """A child of this process that is interrupted while it scores."""
+def interrupt_the_scoring() -> None:
     from fairseq.sequence_scorer import SequenceScorer
 
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(SequenceScorer, "generate", interrupted)
-    finished = eval_forked(corpus, trained[0] / "checkpoint_last.pt", "--tokens-per-sample", 32)
+    SequenceScorer.generate = interrupted
+
+
+def test_evaluation_ends_in_one_line_on_ctrl_c(corpus, trained):
+    options = ("--tokens-per-sample", 32)
+    finished = eval_forked(corpus, trained[0] / "checkpoint_last.pt", *options, before=interrupt_the_scoring)
     assert finished.code == 130 and "Traceback" not in finished.output
     assert finished.output.rstrip().splitlines()[-1] == "interrupted"

@@ -30,17 +30,14 @@ def validation(finished) -> float:
     return float(re.findall(r"valid on .*?bpb ([\d.]+)", finished.output)[-1])
 
 
-@pytest.fixture
-def one_path(monkeypatch):
+def without_kernels() -> None:
     """float32, too, by the path in plain torch: the same dropout masks as in half precision."""
-    monkeypatch.setattr(kernels, "ops", None)
+    kernels.ops = None
 
 
 @pytest.fixture(scope="module")
 def full(small, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(kernels, "ops", None)
-        return validation(train_forked(small, tmp_path_factory.mktemp("full"), *STEPS))
+    return validation(train_forked(small, tmp_path_factory.mktemp("full"), *STEPS, before=without_kernels))
 
 
 @pytest.mark.parametrize(
@@ -53,8 +50,8 @@ def full(small, tmp_path_factory):
     ],
     ids=lambda options: options[0],
 )
-def test_200_updates_end_within_two_hundredths_of_a_bit(small, tmp_path, full, one_path, options):
-    finished = train_forked(small, tmp_path, *STEPS, *options)
+def test_200_updates_end_within_two_hundredths_of_a_bit(small, tmp_path, full, options):
+    finished = train_forked(small, tmp_path, *STEPS, *options, before=without_kernels)
     assert validation(finished) == pytest.approx(full, abs=0.02)
     assert (
         "tpu"

@@ -114,7 +114,7 @@ def test_corpus_that_changed_in_mid_epoch(small, tmp_path):
     assert anew.code == 0, anew.output[-2000:]
 
 
-def test_update_with_nan_stops_with_its_place(small, tmp_path, monkeypatch):
+def ruin_the_seventh_chunk() -> None:
     from fairseq_sharnn.models.sha_rnn import SHARNNDecoder
 
     forward = SHARNNDecoder.forward
@@ -125,12 +125,15 @@ def test_update_with_nan_stops_with_its_place(small, tmp_path, monkeypatch):
             logits = logits * float("nan")
         return logits, extra
 
-    monkeypatch.setattr(SHARNNDecoder, "forward", failing)
-    bad = train_forked(small, tmp_path, *STEPS, "--max-update", 20, "--save-interval-updates", 3)
+    SHARNNDecoder.forward = failing
+
+
+def test_update_with_nan_stops_with_its_place(small, tmp_path):
+    options = ("--max-update", 20, "--save-interval-updates", 3)
+    bad = train_forked(small, tmp_path, *STEPS, *options, before=ruin_the_seventh_chunk)
     assert bad.code == 1 and "Traceback" not in bad.output
     error = bad.line("error:")
     assert re.search(r"update 8 \(chunk 8 of the epoch, its first lane at byte \d+\): gradients are Nan/Inf", error)
-    monkeypatch.undo()
     assert load(tmp_path / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"] == 6
     scored = eval_forked(small, tmp_path / "checkpoint_last.pt", "--tokens-per-sample", 32)
     assert "Evaluated 300 tokens" in scored.output
@@ -155,8 +158,7 @@ def test_another_seed_keeps_the_state(small, tmp_path):
     assert again.code == 0 and "rebuilt" not in again.output and list(curve(again)) == [6, 7]
 
 
-def test_out_of_memory_stops_with_its_place(small, tmp_path, monkeypatch):
-    """fairseq would drop the chunk and train on the next one; a stream must not lose one."""
+def run_out_of_memory_at_the_third_chunk() -> None:
     from fairseq_sharnn.models.sha_rnn import SHARNNDecoder
 
     forward = SHARNNDecoder.forward
@@ -166,8 +168,13 @@ def test_out_of_memory_stops_with_its_place(small, tmp_path, monkeypatch):
             raise RuntimeError("CUDA out of memory. Tried to allocate 3.00 GiB")
         return forward(self, tokens, stream=stream, **kwargs)
 
-    monkeypatch.setattr(SHARNNDecoder, "forward", failing)
-    finished = train_forked(small, tmp_path, *STEPS, "--max-update", 9, "--save-interval-updates", 2)
+    SHARNNDecoder.forward = failing
+
+
+def test_out_of_memory_stops_with_its_place(small, tmp_path):
+    """fairseq would drop the chunk and train on the next one; a stream must not lose one."""
+    options = ("--max-update", 9, "--save-interval-updates", 2)
+    finished = train_forked(small, tmp_path, *STEPS, *options, before=run_out_of_memory_at_the_third_chunk)
     assert finished.code == 1 and "Traceback" not in finished.output
     assert re.search(
         r"error: update 4 \(chunk 4 of the epoch, its first lane at byte \d+\): out of memory", finished.output
@@ -198,11 +205,15 @@ def test_checkpoint_activations_change_nothing_but_memory(small, tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_overflowed_steps_keep_state_and_bytes_together(small, tmp_path, monkeypatch):
+def cuda_is_the_cpu() -> None:
+    """fairseq asks for a GPU where a loss scale overflows."""
+    torch.Tensor.cuda = lambda self, *args, **kwargs: self
+
+
+def test_overflowed_steps_keep_state_and_bytes_together(small, tmp_path):
     """A loss scale far too high: updates are skipped, chunks are not. The state is that of all bytes consumed."""
-    monkeypatch.setattr(torch.Tensor, "cuda", lambda self, *args, **kwargs: self)  # fairseq asks for a GPU here
     options = (*STEPS, "--fp16", "--fp16-init-scale", 2**20, "--context-length", 2000, "--dropout", 0)
-    finished = train_forked(small, tmp_path, *options, "--max-update", 6)
+    finished = train_forked(small, tmp_path, *options, "--max-update", 6, before=cuda_is_the_cpu)
     assert finished.code == 0, finished.output[-3000:]
     overflows = finished.output.count("gradient overflow detected")
     assert overflows >= 2

@@ -208,7 +208,7 @@ def test_bad_input_is_answered_in_one_line(study, monkeypatch, arguments, messag
     (folder / "bad.txt").write_bytes(b"abc\xff")
     (folder / "bad.xz").write_bytes(b"abc")
     (folder / "cut.xz").write_bytes(lzma.compress(b"abc" * 1000)[:-20])
-    finished = run_script("tokenization_study", *arguments, learns="few" in arguments)
+    finished = run_script("tokenization_study", *arguments)
     assert finished.code == 1 and "Traceback" not in finished.output, finished.output[-2000:]
     assert re.search(f"^error: .*{message}", finished.output, flags=re.MULTILINE), finished.output[-2000:]
     (error,) = [line for line in finished.output.splitlines() if line.startswith("error: ")]

@@ -61,11 +61,15 @@ def one(small, tmp_path_factory):
     return folder, finished
 
 
-def test_cpu_means_cpu_where_gpus_are_seen(small, tmp_path, monkeypatch):
+def two_gpus_are_seen() -> None:
+    torch.cuda.is_available = lambda: True
+    torch.cuda.device_count = lambda: 2
+
+
+def test_cpu_means_cpu_where_gpus_are_seen(small, tmp_path):
     """fairseq would start a worker for each GPU, and move norms of gradients there."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    finished = train_forked(small, tmp_path, "--distributed-world-size", 2, "--max-update", 3)
+    options = ("--distributed-world-size", 2, "--max-update", 3)
+    finished = train_forked(small, tmp_path, *options, before=two_gpus_are_seen)
     assert finished.code == 0, finished.output[-3000:]
     assert "training on 1 devices" in finished.output
 
