@@ -75,7 +75,7 @@ def pieces(case: Case) -> Dict[str, Callable[[], None]]:
         return work
 
     def attend(h: torch.Tensor) -> torch.Tensor:
-        return block.attention(h, h, memory.extended(h.transpose(0, 1), case.context).segments)
+        return block.attention(h, h, *memory.extended(h.transpose(0, 1), case.context).to_attend())
 
     def optimize() -> None:
         for parameter in measured.model.parameters():

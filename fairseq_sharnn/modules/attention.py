@@ -36,14 +36,15 @@ class MemoryAttention(nn.Module):
         static_vector = OverparameterizedVector if sizes.static_vectors == "overparameterized" else PlainVector
         self.value = static_vector(sizes.width)
 
-    def forward(self, h: Tensor, m: Tensor, rows: Sequence[Tensor]) -> Tensor:
+    def forward(self, h: Tensor, m: Tensor, rows: Sequence[Tensor], unseen: int = 0) -> Tensor:
         """Attend from h [T, B, D] over `rows`: the memory, and this chunk's m [T, B, D] as its last T rows.
 
-        rows: the S + T rows in consecutive pieces [B, n, D]. m receives the gradient of its rows. Returns [T, B, D].
+        rows: the S + T rows in consecutive pieces [B, n, D]. m receives the gradient of its rows. unseen: how many rows
+        too many there are at the front. Returns [T, B, D].
         """
         # dropout comes after the gates: it only scales elements, so the order makes no difference
         gates = torch.sigmoid(self.query_gate) * torch.sigmoid(self.key_gate) * self.scale  # [D]
         q = dropout(gates * self.ln_query(self.query(h)), self.dropout, self.training)  # [T, B, D]
         rate = self.dropout if self.training else 0.0
-        mixed = attend(q.transpose(0, 1), m.transpose(0, 1), rows, self.heads, rate)  # [B, T, D]
+        mixed = attend(q.transpose(0, 1), m.transpose(0, 1), rows, self.heads, rate, unseen)  # [B, T, D]
         return mixed.transpose(0, 1) * self.value()  # [T, B, D]

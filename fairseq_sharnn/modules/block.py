@@ -78,7 +78,7 @@ class Block(nn.Module):
         m = self.ln_memory(h)  # [T, B, D]: what this chunk adds to memory
         h = self.ln_query_input(h)  # [T, B, D]: h is replaced by its normalised self
         memory = memory.extended(self._as_kept(m), self.context)  # S + T rows
-        h = h + self._drop(self.attention(h, m, memory.segments))  # [T, B, D]
+        h = h + self._drop(self.attention(h, m, *memory.to_attend()))  # [T, B, D]
         return h, memory.last(self.context)
 
     def _attend_apart(self, h: Tensor, memories: LaneMemories) -> Tuple[Tensor, LaneMemories]:

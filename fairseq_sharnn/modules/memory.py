@@ -5,6 +5,9 @@ from typing import Callable, Dict, Iterator, List, Optional, Tuple
 import torch
 from torch import Tensor
 
+from fairseq_sharnn.ops import attend as attention
+from fairseq_sharnn.ops.attend_aligned import ALIGNED
+
 # Rows in a new block are a multiple of this: what the CPU kernel takes at a time.
 _TILE = 256
 
@@ -20,10 +23,12 @@ class _Block:
 class Memory:
     """The rows that one layer attends to, oldest first. A value: `extended` returns a new one.
 
-    Rows lie in blocks of about C / 16. Each row is written once and never moved: adding T rows writes T rows, and a block
-    is dropped when all its rows have left the context. Values share blocks. A value only reads its own rows, and a block
-    only grows at its end, so an older value never changes. Of two values that extend the same one, the first writes into
-    the block and the second makes a new block. Memory carries no gradient.
+    On CPU rows lie in blocks of about C / 16. Each row is written once and never moved: adding T rows writes T rows, and a
+    block is dropped when all its rows have left the context. On an accelerator (`ops.attend.is_aligned`) all rows lie in
+    one block, so that attention has one product instead of six. When the block is full, the rows still seen move to a
+    new one. Values share blocks. A value only reads its own rows, and a block only grows at its end, so an older value
+    never changes. Of two values that extend the same one, the first writes into the block and the second makes a new
+    block. Memory carries no gradient.
 
     (The alternative is a ring of exactly C rows. It saves the last block's room, but a chunk that is run again, two
     beams that continue one state, or an update of several chunks would find their rows overwritten.)
@@ -54,6 +59,16 @@ class Memory:
         pieces = [block.rows[:, start:stop] for block, start, stop in self._spans()]
         return tuple(piece for piece in pieces if piece.size(1) > 0) or (pieces[0],)
 
+    def to_attend(self) -> Tuple[Tuple[Tensor, ...], int]:
+        """What `ops.attend` takes: the segments, and how many rows too many they begin with.
+
+        On an accelerator that is one segment. It begins up to 7 rows early, so that it has a multiple of 8 rows.
+        """
+        early = -len(self) % ALIGNED
+        if not attention.is_aligned(self._blocks[0].rows.device) or len(self._blocks) > 1 or self._start < early:
+            return self.segments, 0
+        return (self._blocks[0].rows[:, self._start - early : self._stop],), early
+
     @property
     def rows(self) -> Tensor:
         """The rows [B, S, D] in one tensor, oldest first; a copy if they lie in several blocks."""
@@ -83,10 +98,39 @@ class Memory:
             )
         chunk = chunk.detach()
         kept = self.last(context - length)
+        if attention.is_aligned(chunk.device):
+            return kept._extended_in_one_block(chunk, context)
         if self._blocks[-1].rows.dtype != chunk.dtype:  # the run continues in another precision
             kept = kept.map(lambda rows: rows.to(chunk.dtype))
         kept, written = kept._fill_last_block(chunk)
         return kept if written == length else kept._add_block(chunk[:, written:], max(length, context // 16), context)
+
+    def _extended_in_one_block(self, chunk: Tensor, context: int) -> "Memory":
+        """Add the rows of a chunk behind these. They move to a new block if this one has no room at either end."""
+        block, stop, count = self._blocks[-1], self._stop + chunk.size(1), len(self) + chunk.size(1)
+        if (
+            len(self._blocks) > 1
+            or block.filled != self._stop
+            or block.rows.dtype != chunk.dtype
+            or block.rows.size(1) < stop
+            or self._start < -count % ALIGNED
+        ):
+            return self._moved(chunk, max(4 * chunk.size(1), min(count, context // 2)))
+        block.rows[:, self._stop : stop] = chunk
+        block.filled = stop
+        return Memory((block,), self._start, stop)
+
+    def _moved(self, chunk: Tensor, room: int) -> "Memory":
+        """These rows and those of a chunk in a new block, with room for `room` rows more."""
+        lanes, length, width = chunk.shape
+        stop = ALIGNED + len(self) + length
+        rows = chunk.new_empty((lanes, -(-(stop + room) // _TILE) * _TILE, width))
+        rows[:, :ALIGNED] = 0  # attention reads up to 7 of these, and gives them no weight
+        place = ALIGNED
+        for piece in (*self.segments, chunk):
+            rows[:, place : place + piece.size(1)] = piece
+            place += piece.size(1)
+        return Memory((_Block(rows, stop),), ALIGNED, stop)
 
     def _fill_last_block(self, chunk: Tensor) -> Tuple["Memory", int]:
         """Write as many rows of the chunk as the last block has room for. Returns the memory and their number."""
@@ -141,6 +185,7 @@ class Memory:
         for rows, start, capacity in zip(saved["segments"], saved["starts"], saved["capacities"]):
             stop = start + rows.size(1)
             block = _Block(torch.empty((rows.size(0), capacity, rows.size(2)), dtype=rows.dtype, device=device), stop)
+            block.rows[:, max(0, start - ALIGNED) : start] = 0  # attention on an accelerator reads these, too
             block.rows[:, start:stop] = rows.to(device)
             blocks.append(block)
         return cls(tuple(blocks), saved["starts"][0], blocks[-1].filled)

@@ -8,29 +8,41 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fairseq_sharnn.ops import kernels
+from fairseq_sharnn.ops.attend_aligned import attend_aligned, head_columns
 from fairseq_sharnn.ops.dropout import keep_mask, keep_scale
 
 # On CPU the scores of one group of lanes should stay in cache: about 8 MB in float32.
 _CPU_GROUP_SCORES = 1 << 21
 
 
-def attend(query: Tensor, chunk: Tensor, segments: Sequence[Tensor], heads: int, rate: float) -> Tensor:
+def is_aligned(device: torch.device) -> bool:
+    """Whether attention on a device has aligned products, and memory lies in one block: on every accelerator."""
+    return device.type != "cpu"
+
+
+def attend(
+    query: Tensor, chunk: Tensor, segments: Sequence[Tensor], heads: int, rate: float, unseen: int = 0
+) -> Tensor:
     """Attend from `query` [B, T, D] over memory and chunk: drop(softmax(q Mᵀ)) drop(M), causal in the last T rows.
 
     segments: the S + T rows M in consecutive pieces [B, n, D]. chunk [B, T, D]: the values of the last T of them, passed
     because it receives their gradient. The query has the scale 1/√d in it. rate: of the dropout on weights and on values.
-    Returns [B, T, D].
+    unseen: how many of the first rows get no weight (`Memory.to_attend`). Returns [B, T, D].
     """
     kind = query.device.type
     if not torch.is_autocast_enabled(kind):
-        return _in_one_type(query, chunk, segments, heads, rate)
+        return _in_one_type(query, chunk, segments, heads, rate, unseen)
     dtype = torch.get_autocast_dtype(kind)
     query, chunk, segments = query.to(dtype), chunk.to(dtype), [segment.to(dtype) for segment in segments]
     with torch.autocast(kind, enabled=False):  # under it softmax saves float32 weights next to half-precision values
-        return _in_one_type(query, chunk, segments, heads, rate)
+        return _in_one_type(query, chunk, segments, heads, rate, unseen)
 
 
-def _in_one_type(query: Tensor, chunk: Tensor, segments: Sequence[Tensor], heads: int, rate: float) -> Tensor:
+def _in_one_type(
+    query: Tensor, chunk: Tensor, segments: Sequence[Tensor], heads: int, rate: float, unseen: int
+) -> Tensor:
+    if is_aligned(query.device):
+        return attend_aligned(query, chunk, segments, heads, rate, unseen)
     if not kernels.usable(query, chunk, *segments):
         return attend_plain(query, chunk, segments, heads, rate)
     if query.size(1) == 1 and rate == 0.0 and not torch.is_grad_enabled():
@@ -85,7 +97,7 @@ class _PlainAttention(torch.autograd.Function):
         future = torch.ones(length, length, dtype=torch.bool, device=query.device).triu_(1) if length > 1 else None
         for group in _lane_groups(lanes, length * rows, query.device):
             value_mask = keep_mask((group.stop - group.start, rows, width), rate, query.device) if rate > 0 else None
-            for columns in _head_columns(heads, width):
+            for columns in head_columns(heads, width):
                 keys = [segment[group, :, columns] for segment in segments]
                 scores = _products(query[group, :, columns], keys)
                 if future is not None:
@@ -117,7 +129,7 @@ class _PlainAttention(torch.autograd.Function):
         chunk_grad = torch.empty_like(query_grad)
         saved = iter(tensors)
         for group in _lane_groups(lanes, length * rows, query.device):
-            for columns in _head_columns(heads, width):
+            for columns in head_columns(heads, width):
                 attention, score_mask, value_mask = next(saved), next(saved), next(saved)
                 keys = [segment[group, :, columns] for segment in segments]
                 upstream = grad[group, :, columns]
@@ -144,14 +156,9 @@ def _count(segments: Sequence[Tensor]) -> int:
 
 
 def _lane_groups(lanes: int, scores_per_lane: int, device: torch.device) -> List[slice]:
-    """Lanes that are worked on together: all of them on an accelerator, as many as fit the cache on CPU."""
+    """Lanes that are worked on together: as many as fit the cache on CPU, all of them elsewhere."""
     size = lanes if device.type != "cpu" else max(1, _CPU_GROUP_SCORES // max(1, scores_per_lane))
     return [slice(start, min(start + size, lanes)) for start in range(0, lanes, size)]
-
-
-def _head_columns(heads: int, width: int) -> List[slice]:
-    head_width = width // heads
-    return [slice(head * head_width, (head + 1) * head_width) for head in range(heads)]
 
 
 def _masked(segments: Sequence[Tensor], mask: Tensor) -> List[Tensor]:
