@@ -27,6 +27,7 @@ def apply() -> None:
     starting.end_process_groups_at_exit()
     starting.silence_warnings()
     training.never_flatten_lamb()
+    training.unscale_gradients_once()
     training.explain_failed_updates()
     training.check_best_metric()
     losses.count_every_target()

@@ -3,6 +3,7 @@
 import logging
 
 from fairseq.optim import OPTIMIZER_REGISTRY
+from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.trainer import Trainer
 
@@ -48,6 +49,20 @@ def _tell_names(trainer) -> None:
     if hasattr(optimizer, "watch_trust") and trainer.is_data_parallel_master:
         names = [name for name, parameter in trainer.get_model().named_parameters() if parameter.requires_grad]
         optimizer.watch_trust(names, trainer.get_num_updates)
+
+
+def unscale_gradients_once() -> None:
+    """`--amp`: fairseq has the loss scaler unscale the gradients before it clips them, for torch's optimizer. Before the
+    step the scaler unscales them again, for fairseq's optimizer around it. So every gradient arrives divided by the
+    scale twice, which the epsilon of Adam or LAMB notices. The patch: both are one optimizer. Test: test_precision.py.
+    """
+
+    @patch(AMPOptimizer, "step")
+    def step(original, self):
+        if self.scaler.is_enabled():
+            states = self.scaler._per_optimizer_states
+            states[id(self.fp32_optimizer)] = states[id(self.optimizer)]
+        original(self)
 
 
 def explain_failed_updates() -> None:

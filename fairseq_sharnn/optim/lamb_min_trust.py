@@ -59,8 +59,6 @@ class FairseqLambMinTrust(FairseqOptimizer):
     never_flat = True
     # compat/training.py sets this if the parameters are float32 copies of half-precision ones: fairseq never saves them.
     parameters_are_masters = False
-    # With this torch's GradScaler does not unscale the gradients: see `step`.
-    _step_supports_amp_scaling = True
 
     def __init__(self, cfg: LambMinTrustConfig, params):
         super().__init__(cfg)
@@ -98,20 +96,14 @@ class FairseqLambMinTrust(FairseqOptimizer):
         return True
 
     def step(self, closure=None, scale=1.0, groups=None):
-        """Update the parameters, unless the loss scaler of --amp found an overflow.
-
-        fairseq's AMP optimizer unscales the gradients when it clips them. Before the step it has the scaler unscale them
-        again, for another object. That would change LAMB's result because of its ε, so the second time is declined here.
-        """
-        found_inf = getattr(self, "found_inf", None)
-        if found_inf is None or found_inf.item() == 0:
-            update = self._updates() + 1 if self._watched else 0
-            self._optimizer.keep_trust = bool(self._watched) and self._trust_log.is_due(update)
-            super().step(closure, scale, groups)
-            if self._optimizer.keep_trust:
-                ratios = self._optimizer.trust_ratios
-                trust = {name: ratios[tensor].item() for name, tensor in self._watched if tensor in ratios}
-                self._trust_log.write(update, trust)
+        """Update the parameters, and log their trust ratios if it is time."""
+        update = self._updates() + 1 if self._watched else 0
+        self._optimizer.keep_trust = bool(self._watched) and self._trust_log.is_due(update)
+        super().step(closure, scale, groups)
+        if self._optimizer.keep_trust:
+            ratios = self._optimizer.trust_ratios
+            trust = {name: ratios[tensor].item() for name, tensor in self._watched if tensor in ratios}
+            self._trust_log.write(update, trust)
 
     def state_dict(self):
         """The optimizer's state, with the float32 master weights if fairseq trains in half precision."""

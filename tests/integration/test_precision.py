@@ -1,9 +1,11 @@
 """Precision: every mode where it runs on CPU; what needs CUDA is marked and runs where there is one."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
+from fairseq.optim.adam import Adam, FairseqAdam
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from omegaconf import OmegaConf
 
@@ -101,18 +103,31 @@ def test_softmax_over_a_long_memory_is_summed_in_float32(dtype, allowed):
     assert (half - exact).abs().max() / exact.abs().max() < 4 * allowed
 
 
-def test_amp_unscales_once():
-    """fairseq's AMP optimizer divides by the loss scale when it clips and has the scaler divide again in front of the
-    step; LAMB's epsilon would notice."""
-    cfg = OmegaConf.create(
-        {"lamb_betas": "(0.9, 0.999)", "lamb_eps": 1e-3, "min_trust": 0.25, "weight_decay": 0.0, "lr": [0.1]}
-    )
+def fairseq_lamb(parameters):
+    cfg = {"lamb_betas": "(0.9, 0.999)", "lamb_eps": 1e-3, "min_trust": 0.25, "weight_decay": 0.0, "lr": [0.1]}
+    return FairseqLambMinTrust(OmegaConf.create(cfg), parameters)
+
+
+def fairseq_adam(parameters):
+    cfg = {"adam_betas": "(0.9, 0.999)", "adam_eps": 1e-3, "weight_decay": 0.0, "lr": [0.1], "tpu": False}
+    return FairseqAdam(OmegaConf.create({**cfg, "use_old_adam": True, "fp16_adam_stats": False}), parameters)
+
+
+@pytest.mark.parametrize(
+    "wrapped, exact",
+    [
+        (fairseq_lamb, partial(LambMinTrust, lr=0.1, eps=1e-3, weight_decay=0.0)),
+        (fairseq_adam, partial(Adam, lr=0.1, eps=1e-3)),
+    ],
+)
+def test_amp_unscales_once(wrapped, exact):
+    """fairseq's AMP optimizer divides by the loss scale when it clips, and its scaler again in front of the step. An
+    epsilon that is not small would notice."""
     scaled, plain = (torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0])) for _ in range(2))
-    inner = FairseqLambMinTrust(cfg, [scaled])
     amp = AMPOptimizer.__new__(AMPOptimizer)
-    amp.fp32_optimizer, amp.min_loss_scale = inner, 1e-4
+    amp.fp32_optimizer, amp.min_loss_scale = wrapped([scaled]), 1e-4
     amp._grad_scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    reference = LambMinTrust([plain], lr=0.1, eps=1e-3, weight_decay=0.0)
+    reference = exact([plain])
     for factor in (1.0, 0.5):
         amp.backward((scaled * torch.tensor([0.01, 0.02, -0.03])).sum() * factor)
         amp.clip_grad_norm(0.0)
@@ -126,6 +141,7 @@ def test_amp_unscales_once():
     amp.clip_grad_norm(0.0)
     amp.step()
     assert torch.equal(scaled, before), "an overflow is not stepped on"
+    assert amp.scaler.get_scale() == 512.0
 
 
 @pytest.mark.parametrize(
