@@ -27,6 +27,11 @@ def describe(device: str, threads: int) -> Dict:
     }
 
 
+def allow_tf32() -> None:
+    """Let all float32 products on a GPU use TF32. By torch's default cuDNN's LSTMs use it, and no other product does."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+
+
 def line(machine: Dict) -> str:
     """A described machine in one line."""
     place = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads ({machine['capability']})"

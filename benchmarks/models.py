@@ -1,14 +1,17 @@
 """The measured models behind one interface: this package, reference.py, and fairseq's Transformer of equal parameters."""
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict
+from itertools import cycle
+from typing import Any, Callable, Dict, List
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from experiments.harness.sizes import nearest_inner_width
 from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.streams.lanes import chunk_ends
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.optim.lamb import LambMinTrust
 from fairseq_sharnn.reference import PlainSHARNN
@@ -21,7 +24,10 @@ _FP16_LOSS_SCALE = 1024.0
 
 @dataclass(frozen=True)
 class Case:
-    """A size and a place to run it: model width D, Boom width H, layers, lanes B, chunk T, context C."""
+    """A size and a place to run it: model width D, Boom width H, layers, lanes B, chunk T, context C.
+
+    jittered: train on chunks of varied length, as the published recipe does, the same for every model.
+    """
 
     width: int
     boom_width: int
@@ -33,6 +39,7 @@ class Case:
     dropout: float = 0.1
     device: str = "cpu"
     precision: str = "fp32"
+    jittered: bool = False
 
     @property
     def attention_layers(self):
@@ -59,6 +66,13 @@ CASES: Dict[str, Case] = {
 }
 
 
+def _lengths(case: Case) -> List[int]:
+    """Lengths of the chunks of training, in turn."""
+    if not case.jittered:
+        return [case.length]
+    return np.diff(chunk_ends(1000 * case.length, case.length, (1, 1)), prepend=0).tolist()[:-1]
+
+
 class MeasuredModel:
     """A model with its optimizer: `training`, `evaluation` and `generation` do one unit of work and return its bytes."""
 
@@ -67,6 +81,7 @@ class MeasuredModel:
         self.model = model.to(device=case.device, dtype=PRECISIONS[case.precision])
         self.optimizer = optimizer(self.model.parameters())
         self.parameters = sum(p.numel() for p in self.model.parameters())
+        self.lengths = cycle(_lengths(case))
         self.scale = _FP16_LOSS_SCALE if case.precision == "fp16" else 1.0
 
     def logits(self, tokens: Tensor) -> Tensor:
@@ -88,14 +103,14 @@ class MeasuredModel:
 
     def training(self) -> int:
         """Make one update: forward, backward, clipping at the norm of the paper, optimizer."""
-        case = self.case
-        tokens = self.random_tokens(case.length + 1, case.lanes)
+        case, length = self.case, next(self.lengths)
+        tokens = self.random_tokens(length + 1, case.lanes)
         self.optimizer.zero_grad(set_to_none=True)
         loss = F.cross_entropy(self.logits(tokens[:-1]).float().flatten(0, 1), tokens[1:].flatten())
         (loss * self.scale).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 0.25 * self.scale)
         self.optimizer.step()
-        return case.tokens
+        return length * case.lanes
 
     @torch.no_grad()
     def evaluation(self) -> int:
@@ -201,7 +216,7 @@ def _transformer(case: Case, inner: int) -> torch.nn.Module:
         decoder_normalize_before=True,
         share_decoder_input_output_embed=True,
         tokens_per_sample=case.length + 2,
-        max_target_positions=case.length + 2,
+        max_target_positions=max(_lengths(case)) + 2,
     )
     return TransformerLanguageModel.build_model(config, _DictionaryOnly())
 

@@ -18,7 +18,8 @@ def speed_report(result: Dict) -> str:
         "Each model runs in a process of its own. They take turns, and figures are medians: bytes/s, and in brackets the "
         "ratio to `plain` (fairseq_sharnn/reference.py). `plain` and this package train with LAMB. transformer_lm trains "
         "with torch's Adam; it sees only its chunk, not a long memory. Peak memory is that of the whole process on CPU, "
-        "and the allocator's on a GPU.",
+        "and the allocator's on a GPU. On a GPU every float32 product may use TF32. Jittered chunks vary in length as in "
+        "the published recipe; the others all have T bytes.",
         "",
     ]
     for label, entry in result["cases"].items():

@@ -36,7 +36,7 @@ def measure(case: Case, workload: str, repeats: int, threads: int, progress: tqd
     for name in NAMES:
         try:
             workers[name] = Worker(name, case, workload, threads)
-            results[name] = {**workers[name].ready, "seconds": []}
+            results[name] = {**workers[name].ready, "seconds": [], "rates": []}
         except WorkerFailed as error:
             results[name] = {"failed": str(error)}
     for _ in range(repeats):
@@ -48,6 +48,7 @@ def measure(case: Case, workload: str, repeats: int, threads: int, progress: tqd
                 del workers[name]
                 continue
             results[name]["seconds"].append(done["seconds"])
+            results[name]["rates"].append(done["bytes"] / done["seconds"])
             results[name].update(bytes=done["bytes"], peak_bytes=done["peak_bytes"])
         progress.update()
     for worker in workers.values():
@@ -55,7 +56,7 @@ def measure(case: Case, workload: str, repeats: int, threads: int, progress: tqd
     for result in results.values():
         if "seconds" in result:
             result["median_seconds"] = median(result["seconds"])
-            result["bytes_per_s"] = result["bytes"] / result["median_seconds"]
+            result["bytes_per_s"] = median(result.pop("rates"))  # jittered chunks differ in bytes
     return results
 
 
@@ -71,13 +72,15 @@ def measured_pieces(case: Case, repeats: int) -> Optional[Dict]:
 
 
 def cases(names: List[str], device: str, precisions: List[str], lanes: List[int]) -> Dict[str, Case]:
-    """Every size in every precision; the size of the paper also with more lanes."""
+    """Every size in every precision; the size of the paper also with more lanes, and on a GPU with jittered chunks."""
     chosen = {}
     for name in names:
         for precision in precisions:
             for count in lanes if name == "paper" else [CASES[name].lanes]:
                 case = replace(CASES[name], device=device, precision=precision, lanes=count)
                 chosen[f"{name}, {precision}, B {count}"] = case
+                if name == "paper" and device.startswith("cuda"):
+                    chosen[f"{name}, {precision}, B {count}, jittered chunks"] = replace(case, jittered=True)
     return chosen
 
 
@@ -109,6 +112,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         parser.error(f"--repeats must be at least 5, but it is {args.repeats}")
 
     torch.set_num_threads(args.threads)
+    machine.allow_tf32()
     chosen = cases(sizes, args.device, precisions, [int(count) for count in args.lanes.split(",")])
     result: Dict = {
         "command": "python -m benchmarks.speed " + " ".join(arguments if arguments is not None else sys.argv[1:]),

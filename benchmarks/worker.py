@@ -77,8 +77,10 @@ def peak_bytes(device: str) -> int:
 def main(order: Dict) -> None:
     import torch
 
+    from benchmarks import machine
     from benchmarks.models import Case, build
 
+    machine.allow_tf32()  # the same float32 for every model
     torch.set_num_threads(order["threads"])
     case = Case(**order["case"])
     if case.device.startswith("cuda"):

@@ -1,5 +1,7 @@
 """The device that a preset trains on."""
 
+from typing import Dict
+
 from experiments.comparison.presets import Preset
 from experiments.harness import machine
 from fairseq_sharnn.errors import UsageError
@@ -20,3 +22,12 @@ def device_in_words(preset: Preset) -> str:
     import torch
 
     return torch.cuda.get_device_name(0)
+
+
+def device_environment(preset: Preset) -> Dict[str, str]:
+    """Variables for all commands of a preset, so that float32 is the same for every model on a GPU.
+
+    torch lets cuDNN's LSTMs use TF32, and matrix products not: in evaluation and generation, which are float32 under
+    --amp, only the LSTMs would run on tensor cores.
+    """
+    return {} if "--cpu" in preset.device else {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import List, Sequence
 
 from experiments.comparison.contestant import Contestant
+from experiments.comparison.device import device_environment
 from experiments.comparison.presets import Preset
 from experiments.comparison.records import Evaluation
 from experiments.comparison.training_run import TrainingRun
@@ -45,7 +46,11 @@ def evaluate(run: TrainingRun, mode: str, options: Sequence[str], processes: Pro
         *("--log-format", "none", *options),
     ]
     log = run.folder / f"evaluation-{mode}.log"
-    environment = {**processes.environment, **dict(run.job.contestant.environment)}
+    environment = {
+        **processes.environment,
+        **device_environment(run.preset),
+        **dict(run.job.contestant.environment),
+    }
     ended = processes.run(command, log, environment)
     found = read_evaluation(log)
     typed = as_typed(command, environment)

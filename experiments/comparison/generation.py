@@ -16,6 +16,7 @@ from typing import Dict, List, Sequence
 
 import torch
 
+from experiments.comparison.device import device_environment
 from experiments.comparison.records import Generation
 from experiments.comparison.training_run import TrainingRun
 from experiments.harness.decoding import StepwiseDecoder
@@ -87,7 +88,11 @@ def generation_speed(run: TrainingRun, processes: Processes) -> bool:
         *(sys.executable, "-m", "experiments.comparison.generation", str(run.checkpoint), str(run.data / "test")),
         *("--bytes", str(run.preset.generated), "--prompts", *map(str, run.preset.prompts)),
     ]
-    environment = {**processes.environment, **dict(run.job.contestant.environment)}
+    environment = {
+        **processes.environment,
+        **device_environment(run.preset),
+        **dict(run.job.contestant.environment),
+    }
     ended = processes.run(command, log, environment)
     printed = [line for line in read_log(log) if line.startswith('{"bytes_per_second"')]
     typed = as_typed(command, environment)

@@ -82,7 +82,10 @@ def _budget(preset: Preset, update: str) -> str:
         lanes += f" (with a head in every layer {preset.lanes_full}, as in the paper: fewer bytes in an update)"
     mixed = ""
     if "--amp" in preset.device:
-        mixed = " All train in mixed precision with --amp: with --fp16, slices of a run would not resume exactly."
+        mixed = (
+            " All train in mixed precision with --amp: with --fp16, slices of a run would not resume exactly. All are "
+            "evaluated in float32 with TF32 allowed in every product."
+        )
     return (
         f"{what}. A run has {preset.slices} slices, each with a validation at its end; the slices of all runs alternate. "
         f"{side}.{mixed} An update reads about {preset.bytes_per_update:,} bytes: SHA-RNN {lanes}{update}. The checkpoint "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import List, Tuple
 
 from experiments.comparison.contestant import Contestant
+from experiments.comparison.device import device_environment
 from experiments.comparison.learning_rate import LearningRate
 from experiments.comparison.presets import Preset
 from experiments.comparison.records import Point, RunRecord
@@ -108,7 +109,11 @@ class TrainingRun:
     def _train(self, number: int, log: Path, clock: float) -> None:
         self.record.schedule = self._learning_rate()
         command = self.command(number, clock)
-        environment = {**self.processes.environment, **dict(self.job.contestant.environment)}
+        environment = {
+            **self.processes.environment,
+            **device_environment(self.preset),
+            **dict(self.job.contestant.environment),
+        }
         self.record.commands[number - 1 :] = [as_typed(command, environment)]
         if machine.made_by() not in self.record.made_by:
             self.record.made_by.append(machine.made_by())

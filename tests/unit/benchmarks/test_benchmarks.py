@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import growth, loss_compare
-from benchmarks.models import CASES, Case, build
+from benchmarks import growth, loss_compare, speed
+from benchmarks.models import CASES, NAMES, Case, build
 from benchmarks.pieces import bytes_to_move, evaluation_operations, operations, pieces
 from benchmarks.report import speed_report
 from benchmarks.worker import Worker, WorkerFailed
@@ -41,6 +41,25 @@ def test_models_do_each_workload(name, workload):
     assert getattr(model, workload)() == (32 if workload == "generation" else SMALL.tokens)
     moved = any(not torch.equal(a, b) for a, b in zip(before, model.model.parameters()))
     assert moved == (workload == "training")
+
+
+def test_jittered_chunks_are_the_same_for_every_model():
+    """Those of the published recipe: most are not of T bytes. The Transformer has positions for the longest."""
+    case, done = replace(SMALL, jittered=True), []
+    for name in NAMES:
+        model = build(name, case)
+        model.prepare("training")
+        done.append([model.training() // case.lanes for _ in range(5)])
+    assert done[0] == done[1] == done[2] and len(set(done[0])) > 2
+
+
+def test_a_gpu_measures_jittered_chunks_too():
+    chosen = speed.cases(["small", "paper"], "cuda", ["fp16"], [16, 64])
+    assert [label for label, case in chosen.items() if case.jittered] == [
+        "paper, fp16, B 16, jittered chunks",
+        "paper, fp16, B 64, jittered chunks",
+    ]
+    assert not any(case.jittered for case in speed.cases(["paper"], "cpu", ["fp32"], [16]).values())
 
 
 @pytest.mark.parametrize("size", ["tiny", "small"])

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -52,6 +55,26 @@ def test_an_evaluation_is_made_once_and_recorded(tmp_path):
     (record,) = read_evaluations(run, ["blocks", "half"])
     assert (record.mode, record.bpb, record.tokens, record.seconds) == ("half", 2.5, 4200, 2.0)
     assert (record.bytes_per_second, record.peak_memory, record.reason) == (2100.0, 5, None)
+
+
+def test_on_a_gpu_float32_is_the_same_for_every_model(tmp_path):
+    """torch allows TF32 in cuDNN's LSTMs and not in matrix products."""
+    run = make_run(tmp_path)
+    run.checkpoint.write_text("")
+    run.preset = choose("gpu")
+    processes = FakeEvaluation("")
+    evaluate(run, "streaming", [], processes)
+    ((_, environment),) = processes.calls
+    assert environment["TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"] == "1"
+    script = "import torch; print(torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)"
+    switches = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=True,
+    )
+    assert switches.stdout.split() == [b"True", b"True"]
 
 
 def test_an_evaluation_that_fails_is_recorded_with_its_reason(tmp_path):
