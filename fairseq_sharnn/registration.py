@@ -23,6 +23,7 @@ TORCH_ONLY = (
     "data.corpora.enwik8",
     "data.corpora.prepare",
     "data.streams",
+    "data.streams.ahead",
     "data.streams.carrier",
     "data.streams.lanes",
     "data.streams.plan",

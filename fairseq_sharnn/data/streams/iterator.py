@@ -5,6 +5,7 @@ from typing import Any, Dict, Iterator, Optional
 import torch
 from fairseq.data import iterators
 
+from fairseq_sharnn.data.streams.ahead import made_ahead
 from fairseq_sharnn.data.streams.carrier import StreamCarrier, StreamChunk
 from fairseq_sharnn.data.streams.dataset import StreamDataset
 
@@ -56,8 +57,16 @@ class StreamIterator(iterators.EpochBatchIterator):
         return iterators.CountingIterator(_Chunks(self.dataset, offset, self.num_workers, self.carrier), start=offset)
 
 
+def feeds_gpu() -> bool:
+    """Whether chunks go to a GPU: they are pinned and made ahead of time. (With --cpu no GPU has been started.)"""
+    return torch.cuda.is_initialized()
+
+
 class _Chunks:
-    """The chunks from `offset` on, loaded by torch's DataLoader, each with the carrier of this pass."""
+    """The chunks from `offset` on, loaded by torch's DataLoader, each with the carrier of this pass.
+
+    For a GPU the next chunk is made while it works on the last one: in a thread, or in loader processes if there are any.
+    """
 
     def __init__(self, dataset: StreamDataset, offset: int, num_workers: int, carrier: StreamCarrier):
         self._loader = torch.utils.data.DataLoader(
@@ -66,15 +75,16 @@ class _Chunks:
             sampler=range(offset, len(dataset)),
             collate_fn=_as_it_is,
             num_workers=num_workers,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=feeds_gpu(),
         )
+        self._ahead = feeds_gpu() and num_workers == 0
         self._carrier = carrier
 
     def __len__(self) -> int:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Sample]:
-        for sample in self._loader:
+        for sample in made_ahead(self._loader) if self._ahead else self._loader:
             yield _with_carrier(sample, self._carrier)
 
 

@@ -1,6 +1,9 @@
 """Stop anywhere, resume with any number of workers, lanes and chunk lengths: what is read, without any model."""
 
 import copy
+import gc
+import threading
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +12,8 @@ from hypothesis import strategies as st
 
 from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
 from fairseq_sharnn.data.corpora.bytes import ByteCorpus
+from fairseq_sharnn.data.streams import iterator
+from fairseq_sharnn.data.streams.ahead import made_ahead
 from fairseq_sharnn.data.streams.plan import TrainingPlan
 from fairseq_sharnn.data.streams.training import TrainingStream
 from fairseq_sharnn.errors import UsageError
@@ -82,6 +87,47 @@ def test_a_resumed_epoch_reads_what_the_whole_one_reads(tmp_path, size, before, 
         everything = b"".join(first.values()) + b"".join(rest.values())
         assert sorted(everything) == sorted(b"".join(whole.values()))
         assert all(list(lane) == sorted(lane) for lane in rest.values()), "each lane reads forward"
+
+
+def test_chunks_made_ahead_are_the_same_and_resume_exactly(tmp_path, monkeypatch):
+    """As on a GPU, but not pinned: stopped after any chunk, what was made ahead and not read is read after the resume."""
+    (tmp_path / "train").write_bytes(bytes(range(250)))
+    corpus, configuration = ByteCorpus(str(tmp_path / "train")), (2, 2, 6, True)
+    whole = read([worker.next_epoch_itr() for worker in reader(corpus, configuration)])
+    monkeypatch.setattr(iterator, "feeds_gpu", lambda: True)
+    monkeypatch.setattr(torch.utils.data, "DataLoader", partial(unpinned, torch.utils.data.DataLoader))
+    threads = threading.active_count()
+    for stop in range(8):
+        workers = reader(corpus, configuration)
+        itrs = [worker.next_epoch_itr() for worker in workers]
+        first = read(itrs, stop)
+        assert threading.active_count() == threads + (len(itrs) if stop else 0)
+        state = copy.deepcopy(workers[0].state_dict())
+        resumed = reader(corpus, configuration)
+        for worker in resumed:
+            worker.load_state_dict(state)
+        rest = read([worker.next_epoch_itr() for worker in resumed])
+        assert {lane: first.get(lane, b"") + rest[lane] for lane in whole} == whole
+        del itrs, workers, resumed, worker
+        gc.collect()
+        assert threading.active_count() == threads, "a thread ends with its pass"
+
+
+def unpinned(loader, *arguments, pin_memory, **options):
+    assert pin_memory
+    return loader(*arguments, **options)
+
+
+def test_an_error_in_the_thread_comes_where_its_chunk_would():
+    def items():
+        yield 1
+        raise UsageError("train: cannot be read")
+
+    made = made_ahead(items())
+    assert next(made) == 1
+    with pytest.raises(UsageError, match="cannot be read"):
+        next(made)
+    assert list(made_ahead(range(5))) == [0, 1, 2, 3, 4]
 
 
 def test_plans_keep_the_names_that_checkpoints_have_always_had():
