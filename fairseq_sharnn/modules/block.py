@@ -67,7 +67,8 @@ class Block(nn.Module):
         weight_ih, weight_hh, bias_ih, bias_hh = self.lstm.all_weights[0]  # [4D, D] twice, [4D] twice
         x = x.to(weight_ih.dtype)
         weights = (weight_ih, dropconnect(weight_hh, self.dropconnect, self.training), bias_ih, bias_hh)
-        return lstm(x, weights, state.hidden.to(x.dtype), state.cell.to(x.dtype), self.training)
+        trains = self.training or torch.is_grad_enabled()  # weights also learn without dropout, in dynamic evaluation
+        return lstm(x, weights, state.hidden.to(x.dtype), state.cell.to(x.dtype), trains)
 
     def _attend(self, h: Tensor, memory: Optional[Memory]) -> Tuple[Tensor, Optional[Memory]]:
         """Attend from h [T, B, D] over the memory and this chunk. Returns h and the memory after the chunk."""

@@ -32,6 +32,15 @@ class OverparameterizedVector(nn.Module):
         self._collapsed = None
         self._collapsed = self()
 
+    @property
+    def collapsed(self) -> bool:
+        """Whether the stored vector answers."""
+        return self._collapsed is not None
+
+    def expand_again(self) -> None:
+        """Undo `collapse`: compute o(g) from its parameters, with gradient."""
+        self._collapsed = None
+
     def make_generation_fast_(self, **kwargs) -> None:
         """fairseq calls this when it prepares a model for inference."""
         self.collapse()
