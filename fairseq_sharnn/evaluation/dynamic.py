@@ -78,6 +78,15 @@ class DynamicSettings:
 STATIC = DynamicSettings()
 
 
+def check_warmup(context_window: int, lanes: int, option: str) -> None:
+    """Raises UsageError if lanes that learn would read ids before they are scored. option: the number of lanes."""
+    if context_window > 0 and lanes > 1:
+        raise UsageError(
+            f"--context-window {context_window} has each of {lanes} lanes read what another lane scores later, and with "
+            f"--dynamic-lr the weights would learn it before: leave out --context-window, or use one lane ({option} 1)"
+        )
+
+
 class Learner:
     """Lets a model learn from each chunk after it has been scored, and gives its trained weights back.
 

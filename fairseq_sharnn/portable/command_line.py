@@ -78,6 +78,7 @@ def _add_score(commands) -> None:
     score.add_argument("--chunk", type=int, help="bytes (tokens) read at a time (default: that of training)")
     score.add_argument("--context-window", type=int, default=0, help="bytes that a lane reads before its stretch")
     score.add_argument("--json", action="store_true", help="print the figures as JSON")
+    _add_dynamic(score)
     score.set_defaults(run=_score)
 
 
@@ -86,6 +87,18 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cpu)")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="of the computation")
     _add_data(parser)
+
+
+def _add_dynamic(parser: argparse.ArgumentParser) -> None:
+    """The options of dynamic evaluation; `portable.commands.dynamic_settings` reads them."""
+    parser.add_argument(
+        "--dynamic-lr", type=float, default=0.0, help="learn from each chunk after it is scored (0: off)"
+    )
+    parser.add_argument("--dynamic-optimizer", default="adam", help="adam, rms (as published) or sgd (default: adam)")
+    parser.add_argument(
+        "--dynamic-decay", type=float, default=0.0, help="towards the trained weights, a step (default: 0)"
+    )
+    parser.add_argument("--dynamic-clip", type=float, default=0.25, help="largest norm of a gradient (0: any)")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, Dict, List
 
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.evaluation.dynamic import DynamicSettings
 from fairseq_sharnn.portable.checkpoint import read_checkpoint
 from fairseq_sharnn.portable.export import export, staged
 from fairseq_sharnn.portable.loading import load
@@ -107,10 +108,16 @@ def _shown(data: bytes, last: bool) -> "tuple[str, bytes]":
     return data.decode("utf-8", "backslashreplace"), b""
 
 
+def dynamic_settings(options: argparse.Namespace) -> DynamicSettings:
+    """The settings of dynamic evaluation in a command's options. Raises UsageError for values out of range."""
+    return DynamicSettings(options.dynamic_lr, options.dynamic_optimizer, options.dynamic_decay, options.dynamic_clip)
+
+
 def run_score(options: argparse.Namespace) -> None:
-    """`score FILE...`: a line for each file, and one for all of them."""
+    """`score FILE...`: a line for each file, and one for all of them. Each file starts with the trained weights."""
     from tqdm import tqdm
 
+    dynamic = dynamic_settings(options)
     texts = {name: _read(name) for name in options.files}
     model = load(options.model, options.device, options.dtype, options.data)
     scores: Dict[str, Score] = {}
@@ -122,7 +129,8 @@ def run_score(options: argparse.Namespace) -> None:
             def advance(count: int, text: bytes = text) -> None:
                 bar.update(count if unit == "bytes" else 0)
 
-            scores[name] = model.score(text, options.lanes, options.chunk, options.context_window, name, advance)
+            cut = (options.lanes, options.chunk, options.context_window)
+            scores[name] = model.score(text, *cut, name, advance, dynamic)
             if unit != "bytes":
                 bar.update(len(text))
     whole = sum(list(scores.values())[1:], next(iter(scores.values())))
@@ -137,7 +145,9 @@ def run_score(options: argparse.Namespace) -> None:
 
 
 def _report(name: str, score: Score, unit: str) -> None:
-    print(f"{name}: {score.bits_per_byte:.4f} bits per byte ({score.bytes:,} bytes)")
+    print(
+        f"{name}: {score.bits_per_byte:.4f} bits per byte ({score.bytes:,} bytes), {score.dynamic}, {score.seconds:.1f} s"
+    )
     if unit != "bytes":
         print(f"  {score.bits_per_token:.4f} bits per token ({score.tokens:,} tokens, {score.unknown:,} of them <unk>)")
 

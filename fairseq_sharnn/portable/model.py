@@ -6,6 +6,7 @@ from typing import Callable, Iterator, List, Optional, Sequence, Union
 import torch
 from torch import Tensor
 
+from fairseq_sharnn.evaluation.dynamic import STATIC, DynamicSettings
 from fairseq_sharnn.portable.config import PortableConfig
 from fairseq_sharnn.portable.network import PortableNetwork
 from fairseq_sharnn.portable.sampling import Piece, Settings, sample_prompts
@@ -96,13 +97,15 @@ class Model:
         context_window: int = 0,
         name: str = "the text",
         advance: Callable[[int], object] = lambda count: None,
+        dynamic: DynamicSettings = STATIC,
     ) -> Score:
         """Bits per byte of a text, each byte once, as fairseq-eval-lm counts them.
 
         lanes: stretches that are read together (8). chunk: ids read at a time (that of training). context_window: ids
-        that a lane reads before its stretch. Raises UsageError if they do not fit the text.
+        that a lane reads before its stretch. dynamic: settings of dynamic evaluation, such as `DynamicSettings(lr=5e-4)`;
+        the model is unchanged afterwards. Raises UsageError if they do not fit the text.
         """
-        return score_text(self, as_bytes(text), name, lanes, chunk, context_window, advance)
+        return score_text(self, as_bytes(text), name, lanes, chunk, context_window, advance, dynamic)
 
 
 def as_bytes(text: Text) -> bytes:
