@@ -9,6 +9,11 @@ from torch import Tensor
 _LARGEST_WEIGHT_NORM = 10.0
 
 
+def adds_in_one_pass(device: torch.device) -> bool:
+    """Whether scaled updates are added in one pass on a device: on every accelerator. (It rounds otherwise than on CPU.)"""
+    return device.type != "cpu"
+
+
 class LambMinTrust(torch.optim.Optimizer):
     """LAMB whose trust ratio never falls below a floor.
 
@@ -97,13 +102,26 @@ class LambMinTrust(torch.optim.Optimizer):
             torch._foreach_add_(updates, weights, alpha=group["weight_decay"])
 
         trust = self._trust(torch._foreach_norm(weights), torch._foreach_norm(updates), group["min_trust"])
-        torch._foreach_mul_(updates, list((trust * -group["lr"]).unbind()))
-        torch._foreach_add_(weights, updates)
+        self._add(weights, updates, trust * -group["lr"])
         for parameter, weight in zip(parameters, weights):
             if weight is not parameter:
                 parameter.copy_(weight)
         if self.keep_trust:
             self.trust_ratios.update(zip(parameters, trust.unbind()))
+
+    @staticmethod
+    def _add(weights: List[Tensor], updates: List[Tensor], factors: Tensor) -> None:
+        """Add to each weight its update times its factor [number of tensors].
+
+        On an accelerator torch has no operation over lists that takes such factors: it would multiply one tensor after
+        the other, and then add. There one operation a tensor does both.
+        """
+        if adds_in_one_pass(factors.device):
+            for weight, update, factor in zip(weights, updates, factors.unbind()):
+                weight.addcmul_(update, factor)
+            return
+        torch._foreach_mul_(updates, list(factors.unbind()))
+        torch._foreach_add_(weights, updates)
 
     @staticmethod
     def _trust(weight_norms: Sequence[Tensor], update_norms: Sequence[Tensor], min_trust: float) -> Tensor:

@@ -61,8 +61,18 @@ def draw_token(logits: Tensor, settings: Settings, generator: Optional[torch.Gen
     if settings.top_p < 1.0:
         ordered, order = logits.softmax(-1).sort(descending=True)
         # drop what comes after the mass p is reached: never the likeliest
-        logits = logits.index_fill(0, order[(ordered.cumsum(-1) - ordered) >= settings.top_p], float("-inf"))
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[0]
+        dropped = (ordered.cumsum(-1) - ordered) >= settings.top_p
+        logits = logits.masked_fill(torch.zeros_like(dropped).scatter_(0, order, dropped), float("-inf"))
+    probs = logits.softmax(-1)
+    if draws_without_waiting(probs.device):
+        # of exponential times with rates p the first comes from i with probability p_i
+        return (probs / torch.empty_like(probs).exponential_(1.0, generator=generator)).argmax()
+    return torch.multinomial(probs, 1, generator=generator)[0]
+
+
+def draws_without_waiting(device: torch.device) -> bool:
+    """Whether to draw without `torch.multinomial`, which makes the host wait for a GPU twice: on every accelerator."""
+    return device.type != "cpu"
 
 
 class Lanes:

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 
+from fairseq_sharnn.optim import lamb
 from fairseq_sharnn.optim.lamb import LambMinTrust
 
 
@@ -17,8 +18,10 @@ def plain_step(w, g, m, v, lr, betas, eps, decay, min_trust):
     return w - lr * trust * u, m, v, trust
 
 
+@pytest.mark.parametrize("one_pass", [False, True], ids=["on CPU", "as on an accelerator"])
 @pytest.mark.parametrize("min_trust, decay", [(0.25, 1.2e-6), (0.0, 0.01), (0.9, 0.0)])
-def test_follows_the_formulas(min_trust, decay):
+def test_follows_the_formulas(min_trust, decay, one_pass, monkeypatch):
+    monkeypatch.setattr(lamb, "adds_in_one_pass", lambda device: one_pass)
     torch.manual_seed(0)
     start = [torch.randn(5, 3), torch.zeros(4), 30 * torch.randn(6), 1e-4 * torch.randn(2, 2), torch.tensor(0.5)]
     parameters = [torch.nn.Parameter(tensor.double()) for tensor in start]
