@@ -9,7 +9,7 @@ from experiments.comparison.presets import Preset
 from experiments.comparison.records import Evaluation
 from experiments.comparison.training_run import TrainingRun
 from experiments.harness.logs import read_evaluation
-from experiments.harness.processes import USER_DIR, Processes, as_typed, fairseq, reason_of_failure
+from experiments.harness.processes import Processes, as_typed, fairseq, reason_of_failure
 from experiments.harness.records import read_record, write_record
 
 # Ways to evaluate; a window with a context of w bytes is "window-w".
@@ -41,7 +41,7 @@ def evaluate(run: TrainingRun, mode: str, options: Sequence[str], processes: Pro
     if path.exists() or not run.checkpoint.exists():
         return False
     command = [
-        *(fairseq("eval-lm"), str(run.data), "--user-dir", str(USER_DIR), "--task", "byte_level_lm"),
+        *(fairseq("eval-lm"), str(run.data), "--user-dir", str(run.job.contestant.user_dir), "--task", "byte_level_lm"),
         *("--path", str(run.checkpoint), "--gen-subset", "test", *run.preset.device, "--num-workers", "0"),
         *("--log-format", "none", *options),
     ]
@@ -70,11 +70,15 @@ def evaluate(run: TrainingRun, mode: str, options: Sequence[str], processes: Pro
     return True
 
 
-def streaming_options(preset: Preset) -> List[str]:
-    """SHA-RNN: lanes carry their state through the file; each is warmed on the bytes that its memory would hold."""
+def streaming_options(preset: Preset, context: int) -> List[str]:
+    """A model with state: lanes carry it through the file; each is warmed on the bytes that its memory would hold.
+
+    context: C in bytes. A chunk is half of it at most, so that a memory remains.
+    """
+    chunk = max(1, min(preset.eval_chunk, context // 2))
     return [
-        *("--tokens-per-sample", str(preset.eval_chunk), "--batch-size", str(preset.eval_lanes)),
-        *("--context-window", str(preset.context)),
+        *("--tokens-per-sample", str(chunk), "--batch-size", str(preset.eval_lanes)),
+        *("--context-window", str(context)),
     ]
 
 

@@ -20,7 +20,7 @@ from experiments.comparison.device import device_environment
 from experiments.comparison.records import Generation
 from experiments.comparison.training_run import TrainingRun
 from experiments.harness.decoding import StepwiseDecoder
-from experiments.harness.processes import Processes, as_typed, read_log, reason_of_failure
+from experiments.harness.processes import USER_DIR, Processes, as_typed, read_log, reason_of_failure
 from experiments.harness.records import read_record, write_record
 from fairseq_sharnn.registration import register
 
@@ -45,11 +45,14 @@ def seconds_to_write(decoder: StepwiseDecoder, logits: torch.Tensor, dictionary,
     return time.perf_counter() - start
 
 
-def measure(checkpoint: str, text: bytes, prompts: Sequence[int], length: int) -> Dict[str, float]:
+def measure(
+    checkpoint: str, text: bytes, prompts: Sequence[int], length: int, user_dir: str = str(USER_DIR)
+) -> Dict[str, float]:
     """Bytes written a second, by the length of the prompt: medians of rounds over all prompts."""
-    from fairseq import checkpoint_utils
+    from fairseq import checkpoint_utils, utils
 
     register()
+    utils.import_user_module(argparse.Namespace(user_dir=user_dir))
     torch.manual_seed(1)
     (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([checkpoint])
     model.prepare_for_inference_(cfg)
@@ -88,6 +91,8 @@ def generation_speed(run: TrainingRun, processes: Processes) -> bool:
         *(sys.executable, "-m", "experiments.comparison.generation", str(run.checkpoint), str(run.data / "test")),
         *("--bytes", str(run.preset.generated), "--prompts", *map(str, run.preset.prompts)),
     ]
+    if run.job.contestant.user_dir != USER_DIR:
+        command += ["--user-dir", str(run.job.contestant.user_dir)]
     environment = {
         **processes.environment,
         **device_environment(run.preset),
@@ -111,11 +116,12 @@ def main() -> None:
     parser.add_argument("text", help="file whose first bytes are the prompts")
     parser.add_argument("--prompts", type=int, nargs="+", default=[1000, 4000], help="bytes of each prompt")
     parser.add_argument("--bytes", type=int, default=256, help="bytes to write after each prompt")
+    parser.add_argument("--user-dir", default=str(USER_DIR), help="where the model is registered")
     args = parser.parse_args()
     logging.disable(logging.INFO)
     with open(args.text, "rb") as file:
         text = file.read(max(args.prompts))
-    print(json.dumps({"bytes_per_second": measure(args.checkpoint, text, args.prompts, args.bytes)}))
+    print(json.dumps({"bytes_per_second": measure(args.checkpoint, text, args.prompts, args.bytes, args.user_dir)}))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from experiments.comparison.report import ReportText, render
 from experiments.comparison.report_plots import draw_all
 from experiments.comparison.splits import Split, read_splits
 from experiments.harness import machine
-from experiments.harness.folder import Claim, write_text
+from experiments.harness.folder import Claim, known_configuration, write_text
 from experiments.harness.markdown import number
 from experiments.harness.memory import own_peak_memory
 from experiments.harness.plots import check_matplotlib
@@ -75,9 +75,12 @@ class Program:
 
 
 def only(contestants: Sequence[Contestant], names: Optional[str]) -> List[Contestant]:
-    """Those that `--only` names (None: all), and those whose tuning they share. Raises UsageError for an unknown name."""
+    """Those that `--only` names, and those whose tuning they share; for None, all that need not be named.
+
+    Raises UsageError for an unknown name.
+    """
     if names is None:
-        return list(contestants)
+        return [contestant for contestant in contestants if not contestant.by_name_only]
     known = {contestant.name: contestant for contestant in contestants}
     wanted = [name.strip() for name in names.split(",")]
     for name in wanted:
@@ -85,6 +88,42 @@ def only(contestants: Sequence[Contestant], names: Optional[str]) -> List[Contes
             raise UsageError(f"--only {name} is not one of {', '.join(known)}")
     wanted += [owner for owner in (known[name].tuned_as for name in wanted) if owner is not None]
     return [contestant for contestant in contestants if contestant.name in wanted]
+
+
+def taking_part(
+    contestants: Sequence[Contestant], names: Optional[str], known: Optional[Dict[str, Any]], say: Callable[[str], None]
+) -> List[Contestant]:
+    """Who takes part. known: the configuration of the output folder, None for a new one. say: prints a line.
+
+    Without `--only`, a folder of an earlier version keeps its own lineup, and a contestant whose package is not installed
+    is left out, which is said. Raises UsageError if `--only` names a contestant whose package is not installed.
+    """
+    chosen = only(contestants, names)
+    if names is None and known is not None:
+        chosen = [item for item in chosen if not item.late or item.name in known.get("contestants", {})]
+    for contestant in [item for item in chosen if item.missing]:
+        package = f"the package {contestant.missing}: pip install 'fairseq-sharnn[experiments]'"
+        if names is not None:
+            raise UsageError(f"--only {contestant.name} needs {package}")
+        say(f"comparison: {contestant.name} takes no part, because it needs {package}")
+        chosen.remove(contestant)
+    return chosen
+
+
+def in_configuration(
+    contestants: Sequence[Contestant], chosen: Sequence[Contestant], known: Optional[Dict[str, Any]]
+) -> List[Contestant]:
+    """The contestants that are part of an output folder's configuration: all of them, except late ones.
+
+    Of those a folder has the ones that it began with, so that later ones may join it.
+    """
+
+    def belongs(contestant: Contestant) -> bool:
+        if known is not None:
+            return contestant.name in known.get("contestants", {})
+        return not contestant.by_name_only or contestant in chosen
+
+    return [contestant for contestant in contestants if not contestant.late or belongs(contestant)]
 
 
 def run(program: Program) -> None:
@@ -99,13 +138,14 @@ def run(program: Program) -> None:
     idle_memory = own_peak_memory()
     preset = choose(args.preset, program.options, **vars(args))
     everyone = program.contestants(preset)
-    chosen = only(everyone, args.only)
+    out = Path(args.out)
+    known = known_configuration(out)
+    chosen = taking_part(everyone, args.only, known, print)
     splits = read_splits(args.data)
     check_device(preset)
     check_matplotlib()
     check_fairseq()
-    out = Path(args.out)
-    claim = Claim(out, _identity(program, preset, splits, everyone))
+    claim = Claim(out, _identity(program, preset, splits, in_configuration(everyone, chosen, known)))
     comparison = _comparison(program, args, preset, chosen, splits)
     setting = results.Setting(
         script=program.script,

@@ -8,7 +8,6 @@ from experiments.harness.sizes import Count, nearest_inner_width, nearest_widths
 from fairseq_sharnn.errors import UsageError
 
 TOLERANCE = 0.03
-_INNER_RATIO = 4  # inner width over width, in the paper as in Transformers
 
 
 @dataclass(frozen=True)
@@ -20,22 +19,22 @@ class Size:
 
 
 def size_options(contestant: Contestant, width: int, inner: Optional[int] = None) -> Tuple[str, ...]:
-    """The options for a width and an inner width, which is four times the width if it is not given."""
+    """The options for a width and an inner width, which is the contestant's multiple of the width if it is not given."""
     options = [part for option in contestant.width for part in (option, str(width))]
     if contestant.inner is not None:
-        options += [contestant.inner, str(_INNER_RATIO * width if inner is None else inner)]
+        options += [contestant.inner, str(round(contestant.inner_ratio * width) if inner is None else inner)]
     return tuple(options)
 
 
 def find_size(contestant: Contestant, target: int, count: Count) -> Size:
     """The size whose number of parameters is nearest to `target`. Raises UsageError if none is within 3 %.
 
-    First the width is searched, with four times of it as inner width; then, for Transformers, the inner width. Boom folds
-    whole multiples of the width, so SHA-RNN's inner width stays at four times.
+    First the width is searched, with the usual multiple of it as inner width; then, for Transformers, the inner width.
+    Boom folds whole multiples of the width, so SHA-RNN's inner width stays at four times.
     """
     widths = set(nearest_widths(lambda width: count(size_options(contestant, width)), target, contestant.step))
     sizes = [_size(contestant, width, None, count) for width in widths]
-    if contestant.family == "transformer":
+    if contestant.family in ("transformer", "transformer_xl"):
         sizes += [size for width in widths for size in _other_inner_width(contestant, width, target, count)]
     best = min(sizes, key=lambda size: abs(size.parameters - target))
     if abs(best.parameters - target) > TOLERANCE * target:
@@ -60,6 +59,7 @@ def _other_inner_width(contestant: Contestant, width: int, target: int, count: C
 
 def counter(contestant: Contestant, task_options: Sequence[str]) -> Count:
     """Counts parameters of this contestant as fairseq builds it."""
+    contestant.register()
     arguments = ("--task", "byte_level_lm", *task_options, *contestant.arguments)
     return parameter_counter(arguments, size_options(contestant, contestant.step) if contestant.width else ())
 

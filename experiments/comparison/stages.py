@@ -157,7 +157,8 @@ def evaluate_runs(comparison: Comparison, runs: Sequence[TrainingRun], kind: str
     steps = {}
     for run in usable:
         if run.job.contestant.streaming:
-            mode, options = STREAMING, streaming_options(comparison.preset)
+            contestant = run.job.contestant
+            mode, options = STREAMING, streaming_options(run.preset, contestant.context_length(run.preset))
         else:
             mode, options = BLOCKS, block_options(comparison.preset)
         steps[f"{run.folder.name} {mode}"] = partial(evaluate, run, mode, options, comparison.runner.processes)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, List
 
 from experiments.comparison.presets import Preset
-from experiments.harness.processes import USER_DIR, fairseq
+from experiments.harness.processes import fairseq
 
 if TYPE_CHECKING:
     from experiments.comparison.training_run import Job
@@ -23,7 +23,7 @@ def fixed_options(job: "Job", preset: Preset, data: Path, checkpoints: Path) -> 
     valid_lanes = 16 if streaming else preset.eval_lanes * 2
     interval = max(1, preset.log_interval // 4) if job.kind == "pace" else preset.log_interval
     options = [
-        *(fairseq("train"), str(data), "--user-dir", str(USER_DIR), "--task", "byte_level_lm"),
+        *(fairseq("train"), str(data), "--user-dir", str(job.contestant.user_dir), "--task", "byte_level_lm"),
         *job.contestant.arguments,
         *job.size.options,
         *job.contestant.optimizer,
@@ -35,7 +35,7 @@ def fixed_options(job: "Job", preset: Preset, data: Path, checkpoints: Path) -> 
     ]
     if job.kind in ("pace", "trial"):
         options.append("--no-save")
-    if streaming and job.budget.updates is not None:
+    if streaming and job.budget.updates is not None and "--no-bptt-jitter" not in options:
         options.append("--no-bptt-jitter")  # the same bytes in each update as the others
     return options
 

@@ -6,7 +6,12 @@ from experiments.comparison.results import Results
 from experiments.comparison.summary import Summary
 from experiments.harness.markdown import NOTHING, number, table, without_empty_columns
 
-FAMILIES = {"sha_rnn": "SHA-RNN", "transformer": "fairseq's Transformer", "lstm": "fairseq's LSTM"}
+FAMILIES = {
+    "sha_rnn": "SHA-RNN",
+    "transformer": "fairseq's Transformer",
+    "transformer_xl": "Transformer with memory",
+    "lstm": "fairseq's LSTM",
+}
 
 
 def headline(results: Results) -> List[str]:

@@ -31,6 +31,11 @@ def read_json(path: Path) -> Optional[Any]:
         raise UsageError(f"{path} is damaged: delete it, or its folder, to make it again") from None
 
 
+def known_configuration(out: Path, file: str = "config.json") -> Optional[Dict[str, Any]]:
+    """The configuration that an output folder belongs to; None if it is new. Raises UsageError for a damaged file."""
+    return read_json(out / file) if out.is_dir() else None
+
+
 class Claim:
     """An output folder that belongs to one configuration. It is made, or used again, and locked until `close`.
 
@@ -43,7 +48,7 @@ class Claim:
         if out.exists() and not out.is_dir():
             raise UsageError(f"--out {out} is a file: name a folder")
         path = out / file
-        known = read_json(path) if out.exists() else None
+        known = known_configuration(out, file)
         if known is None and out.exists() and not _empty(out, path):
             raise UsageError(f"--out {out} holds something else than a {what}: name a new folder")
         wanted = json.loads(json.dumps(configuration))

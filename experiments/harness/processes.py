@@ -18,6 +18,7 @@ from fairseq_sharnn.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 USER_DIR = ROOT / "fairseq_sharnn"
+PLUGIN = ROOT / "experiments" / "fairseq_plugin"  # a --user-dir with more models, on top of fairseq_sharnn
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 
 

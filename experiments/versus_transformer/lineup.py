@@ -1,9 +1,9 @@
-"""Who takes part: SHA-RNN in three forms, fairseq's Transformer in three shapes, fairseq's LSTM."""
+"""Who takes part: forms of SHA-RNN, fairseq's Transformer in three shapes and its LSTM, a Transformer with memory."""
 
-import importlib.util
-from typing import Dict, List
+from typing import List
 
-from experiments.comparison.contestant import Contestant, layers_in_words, lstm, sha_rnn, transformer
+from experiments.comparison.contestant import OPTIMIZERS, Contestant, layers_in_words, lstm, sha_rnn, transformer
+from experiments.comparison.contestant import transformer_xl as with_memory
 from experiments.comparison.presets import Preset
 
 
@@ -26,18 +26,14 @@ def contestants(preset: Preset) -> List[Contestant]:
             *("--decoder-learned-pos", "--activation-fn", "gelu"),
         ),
         lstm(preset),
+        with_memory(preset, deep),
+        sha_rnn(
+            "sha_rnn_lamb",
+            "SHA-RNN, single head, by minimum-trust LAMB",
+            preset,
+            optimizer=OPTIMIZERS["lamb_min_trust"],
+            trials=preset.trials_of("sha_rnn"),
+            late=True,
+            by_name_only=True,
+        ),
     ]
-
-
-def absent_models() -> Dict[str, str]:
-    """Models that belong here and do not take part, with the reason."""
-    name = "Transformer-XL (fairseq's examples/truncated_bptt)"
-    if importlib.util.find_spec("transformers") is None:
-        return {name: "it needs the package `transformers`, which is not installed"}
-    import transformers
-
-    if not hasattr(transformers, "TransfoXLLMHeadModel"):
-        return {name: f"it needs a model that `transformers` {transformers.__version__} no longer has"}
-    return {
-        name: "fairseq's pip packages leave its examples out, and it reads preprocessed data, not task byte_level_lm"
-    }

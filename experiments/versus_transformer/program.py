@@ -1,4 +1,4 @@
-"""SHA-RNN compared with fairseq's Transformers and LSTM: equal parameters, equal tuning, equal budget.
+"""SHA-RNN compared with Transformers and fairseq's LSTM: equal parameters, equal tuning, equal budget.
 
     scripts/compare_transformer.py DATA --out results/NAME --preset cpu --seeds 1,2,3 --long-minutes 30
 

@@ -5,7 +5,6 @@ from typing import List
 from experiments.comparison.presets import Preset
 from experiments.comparison.report import ReportText
 from experiments.comparison.results import Results
-from experiments.versus_transformer.lineup import absent_models
 
 _OPTIMIZERS = {
     "lamb_min_trust": "minimum-trust LAMB, clipped at 0.25",
@@ -21,7 +20,7 @@ def report_text(results: Results) -> ReportText:
         evaluation=_evaluation(results),
         speed=_speed(preset),
         tuning=_tuning(preset),
-        notes=_notes(preset),
+        notes=_notes(results),
     )
 
 
@@ -32,13 +31,14 @@ def _evaluation(results: Results) -> str:
     else:
         allowed = f"That is {allowance.seconds:.1f} s ({results.title_of(allowance.name)})"
     return (
-        f"Test of SHA-RNN: streaming in {preset.eval_lanes} lanes, each warmed on {preset.context:,} bytes, in chunks of "
-        f"{preset.eval_chunk}. Test of the other models: plain blocks of {preset.window} bytes, and overlapping windows of "
-        f"{preset.window} bytes (the LSTM's of {preset.context:,}) whose first w bytes are context (`--context-window w`). "
+        f"Test of models that carry state: streaming in {preset.eval_lanes} lanes, in chunks of {preset.eval_chunk}. "
+        f"Each lane is warmed on its context: {preset.context:,} bytes of SHA-RNN, its own of the Transformer with memory. "
+        f"Test of the other models: plain blocks of {preset.window} bytes, and overlapping windows of {preset.window} bytes "
+        f"(the LSTM's of {preset.context:,}) whose first w bytes are context (`--context-window w`). "
         "w is the largest whose evaluation takes no longer than that of the best SHA-RNN by validation (means over seeds). "
         f"{allowed}. What counts was fixed beforehand: the windows where such a w exists, else the blocks. A batch has no "
-        "fewer bytes than SHA-RNN's. The best of each kind is chosen by validation, which is streaming for SHA-RNN and "
-        "plain blocks for the others; so compare different kinds by their tests."
+        "fewer bytes than SHA-RNN's. The best of each kind is chosen by validation, which is streaming for models with "
+        "state and plain blocks for the others; so compare different kinds by their tests."
     )
 
 
@@ -67,7 +67,8 @@ def _tuning(preset: Preset) -> str:
     )
 
 
-def _notes(preset: Preset) -> List[str]:
+def _notes(results: Results) -> List[str]:
+    preset = results.setting.preset
     notes = [
         f"Every model has {preset.parameters:,} parameters, within 3 %. They are counted in training, shared ones once. "
         "SHA-RNN's count includes the networks of its over-parameterised vectors, which collapse after training.",
@@ -84,4 +85,19 @@ def _notes(preset: Preset) -> List[str]:
             "starts the second pass with fresh moments and another warm-up; here it continues."
         )
     notes.append(f"Dropout is {preset.dropout:g} for all.")
-    return notes + [f"{name} takes no part: {reason}." for name, reason in absent_models().items()]
+    return [*notes, _with_memory(results)]
+
+
+def _with_memory(results: Results) -> str:
+    """Whether a Transformer with memory takes part, and why it is not fairseq's."""
+    own = (
+        "fairseq's own Transformer-XL is part of its examples, which the pip packages leave out, and it wraps a model that "
+        "the package `transformers` has removed"
+    )
+    if not any(item.family == "transformer_xl" for item in results.summaries):
+        return f"No Transformer with memory (Transformer-XL) takes part: `--only transformer_xl` adds it. And {own}."
+    return (
+        "The Transformer with memory is built on the package `x-transformers`: rotary positions, RMSNorm before each half "
+        f"of a layer, SwiGLU. It takes the place of Transformer-XL: {own}. In generation it reads its memory anew for each "
+        "byte, which a cache of keys and values would avoid."
+    )

@@ -21,7 +21,7 @@ def test_a_batch_of_windows_has_no_fewer_bytes_than_sha_rnns_lanes(window, numbe
 
 
 def make_run(folder):
-    contestant = SimpleNamespace(environment=(("FAIRSEQ_SHARNN_KERNELS", "0"),))
+    contestant = SimpleNamespace(environment=(("FAIRSEQ_SHARNN_KERNELS", "0"),), user_dir="fairseq_sharnn")
     return SimpleNamespace(
         folder=folder,
         checkpoint=folder / "checkpoint_best.pt",

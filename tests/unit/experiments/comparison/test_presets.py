@@ -95,7 +95,7 @@ def test_seeds():
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
 def test_every_contestant_gets_the_same_number_of_trials_and_bytes(preset):
     found = contestants(preset)
-    assert len(found) == 7
+    assert len(found) == 9
     assert {len(contestant.trials) for contestant in found} == {preset.trials}
     assert preset.lanes * preset.chunk % preset.window == 0
     assert preset.generated % (preset.window // 2) == 0  # as many slides in each timed part
