@@ -5,11 +5,13 @@ Every patch replaces a function of fairseq by one that calls it and changes one 
 those named at each patch.
 """
 
-from fairseq_sharnn.compat import checkpoints, early_checks, losses, resuming, schedules, starting, training
+from fairseq_sharnn.compat import checkpoints, early_checks, gpu, losses, resuming, schedules, starting, training
 
 
 def apply() -> None:
     """Apply every patch, once in a process."""
+    gpu.use_expandable_segments()
+    gpu.start_in_one_line()
     checkpoints.load_safely()
     checkpoints.write_atomically()
     checkpoints.gather_streams()

@@ -4,6 +4,7 @@ import os
 import sys
 from typing import Any, Callable, Optional
 
+from fairseq_sharnn.compat.gpu import check_cards
 from fairseq_sharnn.compat.option_checks import BYTES, TOKENS
 from fairseq_sharnn.compat.save_folder import only_writer_of
 from fairseq_sharnn.errors import usage_errors_in_one_line
@@ -32,6 +33,8 @@ class Program:
     def __call__(self, cfg: Any, **kwargs: Any) -> Any:
         with usage_errors_in_one_line():
             try:
+                if not cfg.common.cpu:
+                    check_cards()
                 if self.name != "train":
                     result = self.main(cfg, **kwargs)
                 else:

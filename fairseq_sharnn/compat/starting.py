@@ -141,13 +141,11 @@ def _leave_gpus_alone(distributed) -> None:
 
 
 def silence_warnings() -> None:
-    """fairseq calls parts of torch and hydra that warn about their future at every start. A user cannot act on them. Nor
-    on cuDNN's advice to flatten LSTM weights that DropConnect has just made, or bf16 ones.
+    """fairseq calls parts of torch and hydra that warn about their future at every start. A user cannot act on them.
     Test: test_bytes_in_bits_out.py.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"fairseq\.")
     for message in (
-        r"\s*RNN module weights are not part of single contiguous chunk",
         r"\s*amp_C fused kernels unavailable",
         r"\s*hydra\.experimental",
         r"\s*The version_base",

@@ -7,6 +7,7 @@ from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.trainer import Trainer
 
+from fairseq_sharnn.compat.gpu import is_out_of_memory
 from fairseq_sharnn.compat.option_checks import refuse_flat_parameters
 from fairseq_sharnn.compat.patching import patch
 from fairseq_sharnn.errors import UsageError
@@ -89,11 +90,11 @@ def explain_failed_updates() -> None:
         except FloatingPointError as error:
             raise UsageError(f"{place}: {error}; {advice} a lower --lr or --clip-norm") from error
         except RuntimeError as error:
-            if "out of memory" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             raise UsageError(
-                f"{place}: out of memory; {advice} a smaller --batch-size (and --update-freq), a smaller "
-                "--tokens-per-sample, or --checkpoint-activations"
+                f"{place}: out of memory; {advice} --checkpoint-activations, a smaller --batch-size (a multiple of 8, with "
+                "--update-freq), or a smaller --tokens-per-sample"
             ) from error
 
 

@@ -9,9 +9,10 @@ import platform
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional
 
 from fairseq_sharnn import __version__
+from fairseq_sharnn.portable.gpu import Card, lstm_in_words
 from fairseq_sharnn.registration import register
 
 # Packages that install a module named fairseq.
@@ -143,40 +144,13 @@ def _devices() -> List[Line]:
         built = torch.version.cuda
         return [*lines, Line("device cuda", "none" + ("" if built else " (this torch is built without CUDA)"))]
     for number in range(torch.cuda.device_count()):
-        card = torch.cuda.get_device_properties(number)
-        capability, processors = (card.major, card.minor), card.multi_processor_count
-        memory = card.total_memory / 2**30
-        text = (
-            f"{card.name}, compute capability {card.major}.{card.minor}, {processors} multiprocessors, {memory:.0f} GiB"
-        )
-        lines.append(Line(f"device cuda:{number}", text))
+        card = Card.of(number)
+        lines.append(Line(f"device cuda:{number}", str(card)))
         for kind in ("float16", "bfloat16", "float32"):
-            kernel, reason = lstm_kernel(kind, PAPER_WIDTH, PAPER_LANES, processors, capability)
             where = f"{kind}, D {PAPER_WIDTH}, {PAPER_LANES} lanes"
-            lines.append(Line(f"  LSTM on cuda:{number}", f"{where}: cuDNN's {kernel} kernel{reason}"))
+            what = lstm_in_words(kind, PAPER_WIDTH, PAPER_LANES, card, torch.backends.cudnn.version() or 0)
+            lines.append(Line(f"  LSTM on cuda:{number}", f"{where}: {what}"))
     return lines
-
-
-def lstm_kernel(kind: str, width: int, lanes: int, processors: int, capability: Tuple[int, int]) -> Tuple[str, str]:
-    """Which cuDNN kernel torch chooses for a one-layer LSTM of D = `width`, and why not the persistent one.
-
-    kind: type of the weights. processors, capability: of the card. Returns the name and, where it is the standard
-    kernel, the reason. It is the rule in torch's RNN.cpp, read and not measured.
-    """
-    if width <= 192 and kind != "float64":
-        return "persistent small", ""
-    reasons = []
-    if kind != "float16":
-        reasons.append("the persistent kernel needs float16")
-    if width > 1024 or width % 128:
-        reasons.append("it needs D in multiples of 128 up to 1024")
-    if lanes % 8 or lanes > 128:
-        reasons.append("it needs lanes in multiples of 8 up to 128")
-    if processors < 98:
-        reasons.append(f"it needs 98 multiprocessors, and the card has {processors}")
-    if capability[1] == 6:
-        reasons.append(f"torch does not use it on compute capability {capability[0]}.{capability[1]}")
-    return ("standard", f" ({reasons[0]})") if reasons else ("persistent", "")
 
 
 class _Heard(logging.Handler):

@@ -5,13 +5,13 @@ import types
 
 import pytest
 
-from fairseq_sharnn.portable import info
+from fairseq_sharnn.portable import gpu, info
 
 
 def test_which_lstm_kernel_runs_on_cuda():
     """The rule in torch's RNN.cpp: H100 132 multiprocessors cc 9.0, A10 72 cc 8.6."""
-    assert info.lstm_kernel("float16", 1024, 16, 132, (9, 0)) == ("persistent", "")
-    assert info.lstm_kernel("float16", 128, 3, 10, (7, 5)) == ("persistent small", "")
+    assert gpu.lstm_kernel("float16", 1024, 16, 132, (9, 0)) == ("persistent", "")
+    assert gpu.lstm_kernel("float16", 128, 3, 10, (7, 5)) == ("persistent small", "")
     for case, reason in [
         (("bfloat16", 1024, 16, 132, (9, 0)), "float16"),
         (("float16", 1000, 16, 132, (9, 0)), "multiples of 128"),
@@ -21,7 +21,7 @@ def test_which_lstm_kernel_runs_on_cuda():
         (("float16", 1024, 16, 72, (8, 0)), "98 multiprocessors"),
         (("float16", 1024, 16, 132, (8, 6)), "compute capability 8.6"),
     ]:
-        name, why = info.lstm_kernel(*case)
+        name, why = gpu.lstm_kernel(*case)
         assert name == "standard" and reason in why, (case, why)
 
 

@@ -1,0 +1,134 @@
+"""What happens before a GPU starts: settings, checks, the line that training logs. No GPU is needed for these."""
+
+import os
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from fairseq_sharnn.compat import gpu
+from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNSizes
+from fairseq_sharnn.portable.gpu import Card, Training, lstm_in_words, training_bytes
+from fairseq_sharnn.registration import register
+
+register()
+H100 = Card("NVIDIA H100", (9, 0), 132, 80 * 10**9)
+RTX3090 = Card("RTX 3090", (8, 6), 82, 24 * 10**9)
+PAPER = SHARNNSizes(260)
+
+
+@pytest.mark.parametrize(
+    "mine, expected",
+    [
+        ({}, {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}, {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}),
+        ({"PYTORCH_ALLOC_CONF": "backend:native"}, {"PYTORCH_ALLOC_CONF": "backend:native"}),
+    ],
+)
+def test_segments_expand_unless_the_user_has_set_something(monkeypatch, mine, expected):
+    environment = {name: value for name, value in os.environ.items() if "ALLOC_CONF" not in name}
+    monkeypatch.setattr(os, "environ", {**environment, **mine})
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    gpu.use_expandable_segments()
+    assert {name: value for name, value in os.environ.items() if "ALLOC_CONF" in name} == expected
+
+
+@pytest.mark.parametrize(
+    "text, missing",
+    [
+        ("CUDA out of memory. Tried to allocate 3.00 GiB", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR", False),
+    ],
+)
+def test_memory_that_is_missing_is_known_by_any_name(text, missing):
+    assert gpu.is_out_of_memory(RuntimeError(text)) is missing
+
+
+def test_a_card_that_cudnn_refuses_gets_one_line(monkeypatch):
+    def refuse():
+        raise RuntimeError("cuDNN version 91400 is not compatible with devices with SM < 7.5. Please install\nmore")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "version", refuse)
+    with pytest.raises(UsageError, match=r"SM < 7.5.*hide the GPU with CUDA_VISIBLE_DEVICES.* or train with --cpu$"):
+        gpu.check_cards()
+
+
+@pytest.mark.parametrize(
+    "card, kind, lanes, cudnn, expected",
+    [
+        (H100, "float16", 16, 91300, "cuDNN's persistent kernel"),
+        (H100, "float16", 12, 91300, "standard kernel (it needs lanes in multiples of 8"),
+        (RTX3090, "float16", 16, 91300, "standard kernel (it needs 98 multiprocessors, and the card has 82)"),
+        (H100, "bfloat16", 16, 91300, "standard kernel (the persistent kernel needs float16)"),
+        (H100, "bfloat16", 16, 91200, "torch's own LSTM"),
+        (Card("T4", (7, 5), 40, 16 * 10**9), "bfloat16", 16, 91300, "torch's own LSTM"),
+    ],
+)
+def test_what_runs_the_lstm_and_why(card, kind, lanes, cudnn, expected):
+    assert expected in lstm_in_words(kind, 1024, lanes, card, cudnn)
+
+
+def configuration(**common):
+    types = ("fp16", "bf16", "amp", "memory_efficient_fp16", "memory_efficient_bf16")
+    return SimpleNamespace(
+        common=SimpleNamespace(**{**dict.fromkeys(types, False), **common}),
+        dataset=SimpleNamespace(batch_size=16, max_tokens=None),
+        task=SimpleNamespace(tokens_per_sample=1024),
+    )
+
+
+def test_the_line_at_the_start():
+    with torch.device("meta"):
+        network = SHARNN(PAPER)
+    model = torch.nn.Module()
+    model.decoder = torch.nn.Module()
+    model.decoder.network = network
+    line = gpu.start_line(configuration(fp16=True), model, H100, 91300)
+    assert "\n" not in line and line.startswith("NVIDIA H100, compute capability 9.0, 132 multiprocessors")
+    assert (
+        "the LSTMs (float16, D 1024, 16 lanes) run on cuDNN's persistent kernel; estimated memory 4.7 GB of 80" in line
+    )
+    assert "bfloat16" in gpu.start_line(configuration(bf16=True), model, H100, 91300)
+    amp, plain = (
+        re.search(r"memory ([\d.]+)", gpu.start_line(c, model, H100, 0)).group(1)
+        for c in (configuration(amp=True), configuration())
+    )
+    assert float(plain) > 1.5 * float(amp) > 1.5 * 4.7
+
+
+def test_the_estimate_grows_with_lanes_and_shrinks_with_checkpointing():
+    parameters = 53_800_000
+    few, many = (training_bytes(PAPER, parameters, Training(lanes, 1024)) for lanes in (16, 32))
+    assert many - 16 * parameters == 2 * (few - 16 * parameters)
+    assert training_bytes(PAPER, parameters, Training(16, 1024, checkpoint_activations=True)) < 0.65 * few
+
+
+@pytest.fixture
+def cudnn_as_it_was(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "CUDNN_TENSOR_DTYPES", {torch.half, torch.float, torch.double})
+    before = torch.backends.cudnn.enabled
+    yield
+    torch.backends.cudnn.enabled = before
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_bfloat16_lstm_that_cudnn_cannot_run_falls_back(monkeypatch, caplog, cudnn_as_it_was, fails):
+    """The trial itself runs here on CPU."""
+    model = torch.nn.Sequential(torch.nn.LSTM(8, 8)).bfloat16()
+    if fails:
+        monkeypatch.setattr(gpu, "try_lstm", lambda width, device: torch.zeros(2) + torch.zeros(3))
+    gpu.prepare_lstms(model, torch.device("cpu"), 91300)
+    assert torch.backends.cudnn.enabled is not fails
+    assert (torch.bfloat16 in torch.backends.cudnn.CUDNN_TENSOR_DTYPES) is not fails
+    assert ("cuDNN does not run an LSTM in bfloat16 here" in caplog.text) is fails
+
+
+def test_other_types_and_older_cudnn_are_left_alone(cudnn_as_it_was):
+    gpu.prepare_lstms(torch.nn.LSTM(8, 8).half(), torch.device("cpu"), 91300)
+    gpu.prepare_lstms(torch.nn.LSTM(8, 8).bfloat16(), torch.device("cpu"), 91000)
+    assert torch.bfloat16 not in torch.backends.cudnn.CUDNN_TENSOR_DTYPES
