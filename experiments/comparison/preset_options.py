@@ -2,11 +2,12 @@
 
 import argparse
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from experiments.comparison.contestant import OPTIMIZERS
-from experiments.comparison.presets import PRESETS, Preset
+from experiments.comparison.presets import CPU_TIME, PRESETS, WALL_TIME, Preset
 from experiments.comparison.trials import TRIALS, Budget
+from experiments.harness.processes import ProcessorClock
 from fairseq_sharnn.errors import UsageError
 
 
@@ -48,6 +49,31 @@ def _updates(preset: Preset, value: int) -> Preset:
     return replace(preset, budget=Budget(updates=value), trial=trial, slices=min(preset.slices, value))
 
 
+def _budget(preset: Preset, value: str) -> Preset:
+    if value == CPU_TIME and not charges_processor_time(preset):
+        where = "on a GPU" if "--cpu" not in preset.device else "on this system, which does not tell it"
+        raise UsageError(f"--budget cpu counts processor time, which says nothing {where}: give --budget wall")
+    return replace(preset, charge=value)
+
+
+def charges_processor_time(preset: Preset) -> bool:
+    """Whether processor time can be counted, and says what a training could do: on a CPU."""
+    return "--cpu" in preset.device and ProcessorClock.available
+
+
+def with_charge(preset: Preset, wanted: Optional[str], known: Optional[Dict[str, Any]]) -> Preset:
+    """The preset with what its minutes count. wanted: the value of --budget. known: the output folder's configuration.
+
+    Without --budget an output folder keeps its own, which is the wall-clock for folders of earlier versions. A new one
+    counts processor time where that can be counted.
+    """
+    if wanted is not None or not preset.timed:
+        return preset
+    if known is not None:
+        return replace(preset, charge=known.get("preset", {}).get("charge", WALL_TIME))
+    return replace(preset, charge=CPU_TIME if charges_processor_time(preset) else WALL_TIME)
+
+
 def _trials(preset: Preset, value: int) -> Preset:
     most = len(TRIALS[preset.tuning]["sha_rnn"])
     if value > most:
@@ -85,7 +111,15 @@ def parse_seeds(text: str) -> Tuple[int, ...]:
 
 
 OPTIONS = (
-    PresetOption("minutes", float, "budget of each run: minutes of training wall-clock", _minutes),
+    PresetOption("minutes", float, "budget of each run: minutes of training (see --budget)", _minutes),
+    PresetOption(
+        "budget",
+        str,
+        "what minutes count: cpu, processor time, so that a training that waits for its core is not charged (default on a "
+        "CPU); or wall, the time that passes",
+        _budget,
+        choices=(CPU_TIME, WALL_TIME),
+    ),
     PresetOption("updates", int, "budget of each run: updates, of the same bytes for all", _updates),
     PresetOption(
         "trial_minutes",

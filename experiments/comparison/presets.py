@@ -5,6 +5,9 @@ from typing import Dict, Optional, Tuple
 
 from experiments.comparison.trials import TRIALS, Budget, Trial
 
+# What a budget in minutes counts: processor time of a training, or the time that passes.
+CPU_TIME, WALL_TIME = "cpu", "wall"
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -16,7 +19,8 @@ class Preset:
     comparison with other models. window: bytes in a training window of a stateless model. layers: by shape of the model.
     eval_chunk, eval_lanes: SHA-RNN's T and B in evaluation. generated: bytes sampled in one timed round, a multiple of
     half a window, so that a Transformer slides equally often in every round. prompts: bytes read before. jobs: trainings
-    at a time. timed_jobs: evaluations and generations at a time, 1 where their durations are reported.
+    at a time. timed_jobs: evaluations and generations at a time, 1 where their durations are reported. charge: what budgets
+    in minutes count, CPU_TIME or WALL_TIME.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Preset:
     log_interval: int = 20
     long: Optional[Budget] = None
     optimizer: str = "lamb_min_trust"
+    charge: str = WALL_TIME
     context_lengths: Tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
     def trials_of(self, family: str) -> Tuple[Trial, ...]:
@@ -62,9 +67,13 @@ class Preset:
     def identity(self) -> Dict:
         """What must be equal for an output folder to be used again.
 
-        Left out is what only adds runs, and the optimizer, which the identity of each contestant has.
+        Left out is what only adds runs, and the optimizer, which the identity of each contestant has. What later versions
+        added is left out where it has the value that earlier versions had.
         """
-        return {name: value for name, value in asdict(self).items() if name not in ("seeds", "long", "optimizer")}
+        values = asdict(self)
+        if self.charge == WALL_TIME:
+            del values["charge"]
+        return {name: value for name, value in values.items() if name not in ("seeds", "long", "optimizer")}
 
 
 SMALL_LAYERS = {"sha_rnn": 4, "deep": 6, "wide": 2, "gpt": 4, "lstm": 2}

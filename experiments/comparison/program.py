@@ -14,7 +14,7 @@ from experiments.comparison.comparison import Comparison
 from experiments.comparison.contestant import Contestant
 from experiments.comparison.device import check_device, device_in_words
 from experiments.comparison.plan import EVALUATING_LONGER, announcement, planned
-from experiments.comparison.preset_options import OPTIONS, PresetOption, choose
+from experiments.comparison.preset_options import OPTIONS, PresetOption, choose, with_charge
 from experiments.comparison.presets import PRESETS, Preset
 from experiments.comparison.report import ReportText, render
 from experiments.comparison.report_plots import draw_all
@@ -136,10 +136,10 @@ def run(program: Program) -> None:
     logging.disable(logging.INFO)
     register()
     idle_memory = own_peak_memory()
-    preset = choose(args.preset, program.options, **vars(args))
-    everyone = program.contestants(preset)
     out = Path(args.out)
     known = known_configuration(out)
+    preset = with_charge(choose(args.preset, program.options, **vars(args)), args.budget, known)
+    everyone = program.contestants(preset)
     chosen = taking_part(everyone, args.only, known, print)
     splits = read_splits(args.data)
     check_device(preset)

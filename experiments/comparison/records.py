@@ -9,7 +9,7 @@ from experiments.harness.machine import MadeBy
 
 @dataclass(frozen=True)
 class Point:
-    """Where a run was at the end of a slice: minutes of training, updates, bytes read, bits per byte."""
+    """Where a run was at the end of a slice: minutes of its budget, updates, bytes read, bits per byte."""
 
     minutes: float
     updates: int
@@ -24,8 +24,9 @@ class RunRecord:
 
     kind: pace, trial, run or long. status: running, finished or failed, with the reason. slices: that are trained.
     warm_rate: updates a second without cold caches. lost_seconds: what fairseq's clock counts besides updates when it
-    starts. schedule: the learning rate of the last slice. killed: slices in which the training was killed. Memory in
-    bytes, times in seconds.
+    starts. schedule: the learning rate of the last slice. charge: whose time train_seconds, points, rates and lost_seconds
+    have, "cpu" or "wall". train_wall_seconds: the time of training on the wall. killed: slices in which the training was
+    killed. Memory in bytes, times in seconds.
     """
 
     kind: str
@@ -48,6 +49,8 @@ class RunRecord:
     killed: List[int] = field(default_factory=list)
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
+    charge: str = "wall"
+    train_wall_seconds: float = 0.0
     lost_seconds: float = 0.0
     schedule: Optional[LearningRate] = None
     commands: List[str] = field(default_factory=list)

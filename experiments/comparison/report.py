@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import List, Sequence
 
-from experiments.comparison.presets import Preset
+from experiments.comparison.presets import CPU_TIME, Preset
 from experiments.comparison.report_plots import CAPTIONS
 from experiments.comparison.results import Results
 from experiments.comparison.tables import MIB, context_table, long_table, quality_table, speed_table, trial_table
@@ -75,7 +75,10 @@ def _budget(preset: Preset, update: str) -> str:
     if preset.budget.updates is not None:
         what = f"Each run trains for {preset.budget} of {preset.bytes_per_update:,} bytes: the same bytes for all"
     else:
-        what = f"Each run trains for {preset.budget} of wall-clock time; validation and start-up are not counted"
+        clock = "wall-clock time"
+        if preset.charge == CPU_TIME:
+            clock = "processor time, so that a training that waits for its core is not charged"
+        what = f"Each run trains for {preset.budget} of {clock}; validation and start-up are not counted"
     side = f"{preset.jobs} run at a time, one thread each" if preset.jobs > 1 else "One runs at a time"
     lanes = f"{preset.lanes} lanes of {preset.chunk}"
     if preset.lanes_full is not None and preset.budget.updates is None:

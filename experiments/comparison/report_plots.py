@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
+from experiments.comparison.presets import CPU_TIME
 from experiments.comparison.records import ContextLengths, RunRecord
 from experiments.comparison.results import Results
 from experiments.comparison.summary import Summary
@@ -40,7 +41,8 @@ def draw_all(out: Path, results: Results) -> List[str]:
     titles = {item.name: item.title for item in results.summaries}
     folder = out / "plots"
     drawn = []
-    for attribute, label, scale in (("minutes", "minutes of training", 1.0), ("bytes", "million bytes read", 1e-6)):
+    clock = "minutes of training" + (", processor time" if results.setting.preset.charge == CPU_TIME else "")
+    for attribute, label, scale in (("minutes", clock, 1.0), ("bytes", "million bytes read", 1e-6)):
         for name, runs in ((f"valid-{attribute}", results.runs), (f"long-valid-{attribute}", results.long)):
             series = curves(runs, titles, attribute, scale)
             if series:

@@ -5,6 +5,7 @@ from typing import Dict, List, Optional, Sequence
 
 from experiments.comparison.contestant import Contestant
 from experiments.comparison.evaluation import HALF
+from experiments.comparison.presets import CPU_TIME
 from experiments.comparison.records import FittedContext
 from experiments.comparison.run_result import RunResult, modes_of
 from experiments.harness.spread import Spread, spread
@@ -24,9 +25,9 @@ class Summary:
     """Means and deviations over seeds; None for what was not measured.
 
     seeds: finished runs. failed: what failed, with the reason. bytes: read in training. cores: CPU time over wall-clock
-    time. peak_memory: in training, in bytes. main: streaming or plain blocks; window: with the `context` that fits;
-    half: with half of each window as context. test_bpb: of `window` if a context fits, else of `main`. generation: bytes a
-    second by the length of the prompt.
+    time. wall_minutes: of training, where the budget is processor time. peak_memory: in training, in bytes. main: streaming
+    or plain blocks; window: with the `context` that fits; half: with half of each window as context. test_bpb: of `window`
+    if a context fits, else of `main`. generation: bytes a second by the length of the prompt.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Summary:
     window: Scored
     half: Scored
     generation: Dict[str, float] = field(default_factory=dict)
+    wall_minutes: Optional[Spread] = None
 
 
 def summarise(contestant: Contestant, results: Sequence[RunResult], fitted: FittedContext) -> Summary:
@@ -77,6 +79,7 @@ def summarise(contestant: Contestant, results: Sequence[RunResult], fitted: Fitt
         window=_scored(finished, modes.window),
         half=_scored(finished, HALF),
         generation={} if generation is None else generation.bytes_per_second,
+        wall_minutes=spread([result.train_wall_seconds / 60 for result in finished if result.charge == CPU_TIME]),
     )
 
 

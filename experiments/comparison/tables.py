@@ -21,6 +21,7 @@ def quality_table(summaries: Sequence[Summary]) -> List[str]:
         "million bytes read",
         "updates",
         "minutes",
+        "minutes on the wall",
     ]
     rows = []
     for item in summaries:
@@ -35,6 +36,7 @@ def quality_table(summaries: Sequence[Summary]) -> List[str]:
                 number(item.bytes, 2, 1e-6),
                 number(item.updates),
                 number(item.train_minutes, 2),
+                number(item.wall_minutes, 2),
             ]
         )
     return table(*without_empty_columns(header, rows))

@@ -1,10 +1,10 @@
 """The fairseq-train command of a slice."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, List
+from typing import TYPE_CHECKING, Dict, List
 
-from experiments.comparison.presets import Preset
-from experiments.harness.processes import fairseq
+from experiments.comparison.presets import CPU_TIME, Preset
+from experiments.harness.processes import BY_PROCESSOR_TIME, PLUGIN, fairseq
 
 if TYPE_CHECKING:
     from experiments.comparison.training_run import Job
@@ -12,9 +12,20 @@ if TYPE_CHECKING:
 _NEVER = "1000000"  # epochs
 
 
+def by_processor_time(job: "Job", preset: Preset) -> bool:
+    """Whether a training is charged its CPU seconds, not the time that passes."""
+    return preset.charge == CPU_TIME and job.budget.seconds is not None
+
+
+def clock_environment(job: "Job", preset: Preset) -> Dict[str, str]:
+    """Variables for the clock by which fairseq-train stops."""
+    return BY_PROCESSOR_TIME if by_processor_time(job, preset) else {}
+
+
 def fixed_options(job: "Job", preset: Preset, data: Path, checkpoints: Path) -> List[str]:
     """fairseq-train with the options that are the same in all slices of a run."""
     streaming = job.contestant.streaming
+    user_dir = PLUGIN if by_processor_time(job, preset) else job.contestant.user_dir
     length = preset.chunk if streaming else preset.window
     lanes = job.contestant.lanes or preset.lanes
     if not streaming:
@@ -23,7 +34,7 @@ def fixed_options(job: "Job", preset: Preset, data: Path, checkpoints: Path) -> 
     valid_lanes = 16 if streaming else preset.eval_lanes * 2
     interval = max(1, preset.log_interval // 4) if job.kind == "pace" else preset.log_interval
     options = [
-        *(fairseq("train"), str(data), "--user-dir", str(job.contestant.user_dir), "--task", "byte_level_lm"),
+        *(fairseq("train"), str(data), "--user-dir", str(user_dir), "--task", "byte_level_lm"),
         *job.contestant.arguments,
         *job.size.options,
         *job.contestant.optimizer,

@@ -5,15 +5,15 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 from experiments.comparison.contestant import Contestant
 from experiments.comparison.device import device_environment
 from experiments.comparison.learning_rate import LearningRate
-from experiments.comparison.presets import Preset
+from experiments.comparison.presets import CPU_TIME, Preset
 from experiments.comparison.records import Point, RunRecord
 from experiments.comparison.sizes import Size
-from experiments.comparison.training_command import fixed_options, stop_options
+from experiments.comparison.training_command import by_processor_time, clock_environment, fixed_options, stop_options
 from experiments.comparison.trials import Budget, Trial
 from experiments.harness import machine
 from experiments.harness.logs import SliceLog, read_slice
@@ -62,6 +62,8 @@ class TrainingRun:
     def __init__(self, folder: Path, data: Path, preset: Preset, job: Job, processes: Processes):
         self.folder, self.data, self.preset, self.job, self.processes = folder, data, preset, job, processes
         self.record = read_record(RunRecord, folder / "run.json") or job.new_record()
+        if by_processor_time(job, preset):
+            self.record.charge = CPU_TIME
 
     @property
     def usable(self) -> bool:
@@ -92,7 +94,7 @@ class TrainingRun:
         log = self.folder / f"slice-{number}.log"
         updates_done, clock = self._checkpoint_clock()
         if updates_done > self.record.updates and log.exists() and self.record.schedule:
-            done = read_slice(log, self.record.updates)  # an earlier call was killed between checkpoint and record
+            done = self._read(log)  # an earlier call was killed between checkpoint and record
             if done is not None and done.updates == updates_done:
                 self._record_slice(done, Ended(0, noted_memory(log), 0.0, 0.0))
                 return False
@@ -112,6 +114,7 @@ class TrainingRun:
         environment = {
             **self.processes.environment,
             **device_environment(self.preset),
+            **clock_environment(self.job, self.preset),
             **dict(self.job.contestant.environment),
         }
         self.record.commands[number - 1 :] = [as_typed(command, environment)]
@@ -124,11 +127,14 @@ class TrainingRun:
             if self._killed_before(number):
                 return self._fail("killed twice in the same slice, by hand or because memory ran out")
             raise
-        done = read_slice(log, self.record.updates)
+        done = self._read(log)
         if ended.code != 0 or done is None:
             self._fail(reason_of_failure(log, ended.code))
         else:
             self._record_slice(done, ended)
+
+    def _read(self, log: Path) -> Optional[SliceLog]:
+        return read_slice(log, self.record.updates, by_processor_time(self.job, self.preset))
 
     def _remove_leftovers(self) -> None:
         shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
@@ -190,6 +196,7 @@ class TrainingRun:
             record.lost_seconds = max(0.0, record.lost_seconds + planned - done.train_seconds)
         record.slices += 1
         record.train_seconds += done.train_seconds
+        record.train_wall_seconds += done.wall_seconds
         record.valid_seconds += done.valid_seconds
         record.updates = done.updates
         record.bytes += done.slice_bytes

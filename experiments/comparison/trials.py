@@ -6,7 +6,7 @@ from typing import Dict, Optional, Tuple
 
 @dataclass(frozen=True)
 class Budget:
-    """What one training may spend: minutes of wall-clock (without validation and start-up), or updates."""
+    """What one training may spend: minutes (without validation and start-up; of what: `Preset.charge`), or updates."""
 
     minutes: Optional[float] = None
     updates: Optional[int] = None

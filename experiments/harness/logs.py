@@ -1,11 +1,11 @@
-"""What fairseq's logs say, read from files in which each line begins with the time at which it was written."""
+"""What fairseq's logs say, read from files in which each line begins with the time at which it was written: `WALL/CPU`."""
 
 import json
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 _BEGIN_TRAINING = "Start iterating over samples"
 _BEGIN_VALIDATION = "begin validation on"
@@ -17,7 +17,8 @@ _LOSS = re.compile(r"Loss \(base 2\): ([\d.,]+),")
 class SliceLog:
     """One slice of training, the part of a run between two validations.
 
-    train_seconds, valid_seconds: time of updates and of the validation. updates: of the whole run so far. warm_rate:
+    train_seconds, valid_seconds: time of updates and of the validation, by the clock that the log was read with.
+    wall_seconds: time of updates by the clock on the wall. updates: of the whole run so far. warm_rate:
     updates a second after the first third of the slice. slice_bytes: read in this slice. train_bpb, valid_bpb: bits per
     byte at its end. gpu_free: the least free memory of the GPU that fairseq logged (GiB; None without a GPU).
     """
@@ -30,14 +31,28 @@ class SliceLog:
     train_bpb: Optional[float]
     valid_bpb: float
     gpu_free: Optional[float] = None
+    wall_seconds: float = 0.0
 
 
-def stamped(path: Path) -> Iterator[Tuple[float, str]]:
+class Moment(NamedTuple):
+    """When a line was written: seconds on the wall, and CPU seconds of the process that wrote it."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def parse(cls, stamp: str) -> "Moment":
+        """From `WALL/CPU`, or from `WALL` only: then both are the same. Raises ValueError."""
+        wall, _, cpu = stamp.partition("/")
+        return cls(float(wall), float(cpu or wall))
+
+
+def stamped(path: Path) -> Iterator[Tuple[Moment, str]]:
     """The lines of a log, each with its time."""
     for line in path.read_text(encoding="utf-8").splitlines():
         time, _, text = line.partition(" ")
         try:
-            yield float(time), text
+            yield Moment.parse(time), text
         except ValueError:
             continue  # a kill cut the line short
 
@@ -53,25 +68,29 @@ def _json(text: str, kind: str) -> Optional[Dict]:
         return None
 
 
-def read_slice(path: Path, updates_before: int) -> Optional[SliceLog]:
+def read_slice(path: Path, updates_before: int, processor_time: bool = False) -> Optional[SliceLog]:
     """Read a slice's log; None if it has no validation after its training.
+
+    processor_time: take times from the CPU seconds of the training instead of the wall-clock.
 
     fairseq logs the bytes per update of intervals of updates. Updates before the first and after the last whole interval
     are counted with the bytes of the nearest one. The gap between two epochs is not counted as training time.
     """
     began = since = valid_since = None
-    train_seconds = valid_seconds = 0.0
+    train_seconds = valid_seconds = wall_seconds = wall_since = 0.0
     intervals: List[Tuple[int, float]] = []
     moments: List[Tuple[float, int]] = []  # (seconds of training, updates)
     train_bpb = valid = gpu_free = None
-    for time, text in stamped(path):
+    for moment, text in stamped(path):
+        time = moment.cpu if processor_time else moment.wall
         if _BEGIN_TRAINING in text:
-            began, since = True, time
+            began, since, wall_since = True, time, moment.wall
         elif not began:
             continue
         elif _BEGIN_VALIDATION in text or "| end of epoch" in text:
             if since is not None:
                 train_seconds += time - since
+                wall_seconds += moment.wall - wall_since
             since, valid_since = None, time if _BEGIN_VALIDATION in text else None
         else:
             inner = _json(text, "train_inner")
@@ -96,6 +115,7 @@ def read_slice(path: Path, updates_before: int) -> Optional[SliceLog]:
         train_bpb,
         float(valid["valid_bpb"]),
         gpu_free,
+        wall_seconds,
     )
 
 

@@ -19,6 +19,7 @@ from fairseq_sharnn.errors import UsageError
 ROOT = Path(__file__).resolve().parent.parent.parent
 USER_DIR = ROOT / "fairseq_sharnn"
 PLUGIN = ROOT / "experiments" / "fairseq_plugin"  # a --user-dir with more models, on top of fairseq_sharnn
+BY_PROCESSOR_TIME = {"TRAINING_CLOCK": "processor"}  # for trainings with PLUGIN: they stop after so much CPU time
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 
 
@@ -76,7 +77,9 @@ class Processes:
         self._stopped = False
 
     def run(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Ended:
-        """Run a command to its end. Each line of its output goes to `log`, after the time (seconds) at which it came.
+        """Run a command to its end. Each line of its output goes to `log`, after a stamp: `WALL/CPU`.
+
+        WALL is the time (seconds) at which the line came, CPU the CPU seconds that the command had used by then.
 
         environment: variables that are added to this process's. Raises UsageError when the command was stopped from
         outside or by a full disk, because that says nothing about the command.
@@ -147,15 +150,38 @@ def _kill(pid: int) -> None:
 def _copy_output(process: subprocess.Popen, log: Path) -> int:
     """Copy a command's output to its log, and note there when its peak memory has grown; returns the last peak."""
     peak = 0
+    clock = ProcessorClock(process.pid)
     with open(log, "w", encoding="utf-8") as file:
         for line in process.stdout:
-            file.write(f"{time.time():.3f} {line.decode('utf-8', 'replace')}")
+            file.write(f"{_stamp(clock)} {line.decode('utf-8', 'replace')}")
             memory = peak_memory(process.pid)
             if memory > 1.01 * peak:
                 peak = memory
-                file.write(f"{time.time():.3f}{_MEMORY}{peak}\n")
+                file.write(f"{_stamp(clock)}{_MEMORY}{peak}\n")
             file.flush()
     return peak
+
+
+def _stamp(clock: "ProcessorClock") -> str:
+    seconds = clock.seconds()
+    return f"{time.time():.3f}" + ("" if seconds is None else f"/{seconds:.3f}")
+
+
+class ProcessorClock:
+    """CPU seconds of another process. None where the system does not tell them."""
+
+    available = sys.platform == "linux"
+
+    def __init__(self, pid: int):
+        self._clock = (~pid << 3) | 2  # as the C function clock_getcpuclockid computes it
+        self._last: Optional[float] = None
+
+    def seconds(self) -> Optional[float]:
+        """The CPU time of all its threads until now; the last one that was read, if the process has ended."""
+        if self.available:
+            with contextlib.suppress(OSError):
+                self._last = time.clock_gettime(self._clock)
+        return self._last
 
 
 def noted_memory(log: Path) -> int:

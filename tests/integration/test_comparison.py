@@ -250,6 +250,14 @@ def test_a_timed_comparison(data, tmp_path):
     finished = script("compare_transformer.py", data, *options)
     assert finished.code == 0, finished.output[-3000:]
     check_timed(json.loads((tmp_path / "out" / "results.json").read_text()), ["sha_rnn", "lstm_lm"])
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    if sys.platform.startswith(
+        "linux"
+    ):  # charged by processor time, so each run has used the same, whoever else worked
+        assert {run["charge"] for run in results["runs"]} == {"cpu"}
+        assert all(run["train_seconds"] == pytest.approx(6, abs=1.5) for run in results["runs"])
+        assert all(run["train_wall_seconds"] > 0.9 * run["train_seconds"] for run in results["runs"])
+        assert "| minutes on the wall |" in (tmp_path / "out" / "REPORT.md").read_text()
     pace = json.loads((tmp_path / "out" / "pace" / "sha_rnn" / "run.json").read_text())
     assert pace["warm_rate"] > 0 and pace["kind"] == "pace"
 

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
-from experiments.comparison.preset_options import MODEL_OPTIONS, OPTIONS, choose, parse_seeds
+from experiments.comparison.preset_options import MODEL_OPTIONS, OPTIONS, choose, parse_seeds, with_charge
 from experiments.comparison.presets import PRESETS
 from experiments.comparison.trials import TRIALS, Budget
+from experiments.harness.processes import ProcessorClock
 from experiments.versus_transformer.lineup import contestants
 from fairseq_sharnn.errors import UsageError
 
@@ -29,6 +32,7 @@ def test_each_option_is_said_once():
     assert choose("cpu", **dict.fromkeys(option.name for option in options)) == PRESETS["cpu"]
     changed = {
         "minutes": 7.0,
+        "budget": "cpu",
         "updates": 7,
         "trial_minutes": 7.0,
         "trials": 2,
@@ -113,3 +117,18 @@ def test_trials_change_one_thing_and_cover_the_rates():
     assert rates["sha_rnn"] == {2e-3, 4e-3, 8e-3}
     assert rates["transformer"] == rates["lstm"] == {1e-3, 2e-3, 4e-3}
     assert max(trial.lr for trial in choose("cpu").trials_of("lamb")) > 8e-3
+
+
+def test_what_minutes_count():
+    """Processor time in new folders on a CPU; a folder keeps what it began with, and those of earlier versions the wall."""
+    new = with_charge(choose("cpu"), None, None)
+    assert new.charge == ("cpu" if ProcessorClock.available else "wall")
+    assert with_charge(choose("cpu"), None, {"preset": {}}).charge == "wall"
+    assert with_charge(choose("cpu"), None, {"preset": {"charge": "cpu"}}).charge == "cpu"
+    assert with_charge(choose("cpu", budget="wall"), "wall", {"preset": {"charge": "cpu"}}).charge == "wall"
+    assert with_charge(choose("gpu"), None, None).charge == with_charge(choose("smoke"), None, None).charge == "wall"
+    assert (
+        "charge" not in choose("cpu").identity() and replace(choose("cpu"), charge="cpu").identity()["charge"] == "cpu"
+    )
+    with pytest.raises(UsageError, match="--budget cpu counts processor time, which says nothing on a GPU"):
+        choose("gpu", budget="cpu")

@@ -1,6 +1,7 @@
 """Slices, budgets and what survives a kill, with fairseq-train replaced by something that writes its log."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -67,11 +68,32 @@ class FakeTraining:
         torch.save(state, checkpoints / "checkpoint_last.pt")
 
 
-def make(folder, contestant=SHA, budget=None, slices=4, kind="run", rate=10.0, lost=0.0):
+def make(folder, contestant=SHA, budget=None, slices=4, kind="run", rate=10.0, lost=0.0, preset=PRESET):
     processes = FakeTraining(folder)
     size = Size(("--decoder-embed-dim", "16", "--boom-dim", "64"), 1234)
     job = Job(kind, contestant, size, contestant.trials[0], budget or Budget(minutes=2), slices, 3, rate, lost)
-    return TrainingRun(folder, folder / "data", PRESET, job, processes), processes
+    return TrainingRun(folder, folder / "data", preset, job, processes), processes
+
+
+def test_a_budget_of_processor_time(tmp_path):
+    """fairseq-train counts CPU seconds, and so does the record; a budget in updates has no clock."""
+    run, processes = make(tmp_path / "cpu", preset=replace(PRESET, charge="cpu"), slices=1)
+    environments = []
+    beneath = processes.run
+    processes.run = lambda command, log, environment: (
+        environments.append(environment),
+        beneath(command, log, environment),
+        log.write_text(
+            re.sub(r"^([\d.]+)", lambda stamp: f"{stamp[1]}/{float(stamp[1]) / 2}", log.read_text(), flags=re.M)
+        ),
+    )[1]
+    assert run.advance() is True
+    assert environments == [{"OMP_NUM_THREADS": "1", "TRAINING_CLOCK": "processor"}]
+    assert value(processes.commands[0], "--user-dir").endswith("experiments/fairseq_plugin")
+    assert run.record.charge == "cpu" and run.record.train_seconds == run.record.train_wall_seconds / 2 > 0
+    other, processes = make(tmp_path / "updates", preset=replace(PRESET, charge="cpu"), budget=Budget(updates=8))
+    assert other.advance() is True
+    assert value(processes.commands[0], "--user-dir").endswith("fairseq_sharnn") and other.record.charge == "wall"
 
 
 def value(command, option):

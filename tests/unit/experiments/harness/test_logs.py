@@ -33,6 +33,20 @@ def test_a_slice_counts_training_only(tmp_path):
     assert done.slice_bytes == 10 * 1000 + 10 * 900 + 4 * 900
 
 
+def test_a_slice_by_processor_time_leaves_out_what_was_waited_for(tmp_path):
+    """Stamps WALL/CPU: 7 s of training of which 2 were waited for, 20 s of validation of which 15 were waited for."""
+    path = write(
+        tmp_path / "log",
+        "100.0/50.0 x | Start iterating over samples",
+        INNER.format(time=103, bpb=5, wpb=1000, n=20).replace("103.000", "103.000/51.5"),
+        '107.0/55.0 x | begin validation on "valid" subset',
+        VALID.format(time=127, bpb=3.25, n=34).replace("127.000", "127.000/60.0"),
+    )
+    wall, cpu = read_slice(path, 0), read_slice(path, 0, processor_time=True)
+    assert (wall.train_seconds, wall.valid_seconds, wall.wall_seconds) == (7.0, 20.0, 7.0)
+    assert (cpu.train_seconds, cpu.valid_seconds, cpu.wall_seconds) == (5.0, 5.0, 7.0)
+
+
 def test_the_least_memory_that_was_free_on_a_gpu(tmp_path):
     assert read_slice(slice_log(tmp_path / "cpu", VALID.format(time=127.5, bpb=3.25, n=34)), 0).gpu_free is None
     inner = [
