@@ -84,6 +84,7 @@ def main() -> None:
             f"cannot write {where}: {error.strerror or error}; then run the same command again to resume"
         ) from None
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one, at the end, is no interruption of the study
         claim.close()
     print(f"{folder.out / 'REPORT.md'}: {len(result.runs)} runs in {duration(time.time() - begun)}")
 

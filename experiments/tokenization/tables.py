@@ -83,6 +83,11 @@ def signed(value: float, digits: int) -> str:
     return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
+def rounded(value: float) -> str:
+    """A whole number; one that has more than eight digits as 4.08e+42, such as a perplexity per word without spaces."""
+    return f"{value:,.0f}" if value < 1e8 else f"{value:.3g}"
+
+
 def millions(value: float) -> str:
     """A number in millions."""
     return f"{value / 1e6:.2f} M"
@@ -99,7 +104,7 @@ def scale_table(result: StudyResult) -> List[str]:
         ("perplexity per token", lambda row: f"{row.figures.scale.token_perplexity:.2f}"),
         ("nats per token", lambda row: f"{row.figures.scale.nats_per_token:.4f}"),
         ("bits per byte", lambda row: f"**{row.figures.scale.bits_per_byte:.4f}**"),
-        ("perplexity per word", lambda row: f"{row.figures.scale.word_perplexity:,.0f}"),
+        ("perplexity per word", lambda row: rounded(row.figures.scale.word_perplexity)),
         ("training (CPU)", lambda row: f"{row.figures.training.cpu_seconds:,.0f} s"),
         ("peak memory", lambda row: f"{row.figures.training.peak_memory_bytes / 2**20:,.0f} MiB"),
     )

@@ -92,7 +92,9 @@ def prepare_words(
         try:
             dictionary = word_dictionary(counts, size, min_count)
         except TooFewWords as error:
-            least = f"with {min_count_option} {min_count}" if min_count_option else f"seen {min_count} times or more"
+            least = f"with {min_count_option} {min_count}"
+            if min_count_option is None:
+                least = f"seen {min_count} times or more; choose at most {error.available}"
             raise UsageError(
                 f"{size_option} {size} is larger than the training text allows: it has {error.available} words {least}"
             ) from None

@@ -1,5 +1,6 @@
 """The measurements of the tokenization study, on models small enough to check by hand."""
 
+import argparse
 import math
 
 import numpy as np
@@ -9,7 +10,8 @@ from fairseq.data import Dictionary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.tokenization import attack, words
+from experiments.tokenization import attack, tables, words
+from experiments.tokenization.plan import add_plan_options, make_plan
 from experiments.tokenization.readers import StreamReader, WindowReader
 from experiments.tokenization.segmentations import LINE_END, OneSegmentation, Segmenter, units_of
 from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
@@ -17,6 +19,7 @@ from fairseq_sharnn.data.text.learn import train_pieces
 from fairseq_sharnn.data.text.pieces import PieceModel, PieceTokenizer, dictionary_of
 from fairseq_sharnn.data.text.spans import Spans, words_of_tokens
 from fairseq_sharnn.data.text.words import JOIN, SPACE, WordRule, WordTokenizer
+from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.models.sha_rnn import SHARNNDecoder, SHARNNLanguageModel
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
 from tests.conftest import real_text
@@ -211,3 +214,25 @@ def test_words_are_closed_by_the_rule_of_their_spaces():
         guesses = np.array([dictionary.index("dog"), dictionary.index(guess)])
         closed = words.find_closed_words(tokenizer.spell, ids, guesses, places)
         assert closed.tolist() == [expected, True], guess
+
+
+def test_numbers_in_tables():
+    assert [tables.rounded(value) for value in (4114.2, 99_999_999.0, 4.08e42, math.inf)] == [
+        "4,114",
+        "99,999,999",
+        "4.08e+42",
+        "inf",
+    ]
+    assert tables.signed(-0.0001, 2) == "+0.00" and tables.percent(None) == ""
+
+
+def test_a_plan_has_an_option_for_each_of_its_settings():
+    parser = argparse.ArgumentParser()
+    add_plan_options(parser)
+    args = parser.parse_args("--piece-sizes 300,400 --passes 0.5 --seed -3".split())
+    plan = make_plan(args, "text", "digest")
+    assert (plan.piece_sizes, plan.passes, plan.seed, plan.words) == ((300, 400), 0.5, -3, 8000)
+    for wrong in ("--piece-sizes 300,0", "--passes 0", "--layers 1", "--piece-sizes x"):
+        option = wrong.split()[0]
+        with pytest.raises(UsageError, match=f"^{option} "):
+            make_plan(parser.parse_args(wrong.split()), "text", "digest")
