@@ -23,6 +23,7 @@ def apply() -> None:
     schedules.keep_plateaus()
     schedules.keep_loss_scales()
     schedules.keep_averages()
+    schedules.name_schedulers_options()
     starting.check_and_launch()
     early_checks.check_profiler_and_splits()
     starting.end_generation_in_one_line()

@@ -1,16 +1,20 @@
-"""Patches that write the state of schedules into checkpoints: plateaus, loss scales, averages of the weights."""
+"""Patches that write the state of schedules into checkpoints, and that name their options where these do not fit."""
 
+import ast
 import logging
 from typing import Any, Dict
 
 from fairseq import checkpoint_utils
+from fairseq.optim import lr_scheduler
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.optim.fp16_optimizer import _FP16OptimizerMixin, _MemoryEfficientFP16OptimizerMixin
+from fairseq.optim.lr_scheduler.manual_lr_scheduler import ManualSchedule
 from fairseq.optim.lr_scheduler.reduce_lr_on_plateau import ReduceLROnPlateauLRSchedule
 from fairseq.trainer import Trainer
 
 from fairseq_sharnn.compat.patching import patch, replaced
 from fairseq_sharnn.compat.resuming import KEY
+from fairseq_sharnn.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -113,3 +117,28 @@ def keep_averages() -> None:
         if extra_state is not None:
             self.ema.update_freq_counter = extra_state.get("ema_updates_waiting", 0)
         return extra_state
+
+
+def name_schedulers_options() -> None:
+    """Options that do not fit an --lr-scheduler end in fairseq's traceback, among them every --epoch2lr whose keys are
+    numbers, as a dictionary of epochs is written. Test: test_bad_input.py, test_compat.py.
+    """
+
+    @patch(lr_scheduler, "build_lr_scheduler")
+    def build_lr_scheduler(original, cfg, optimizer):
+        try:
+            return original(cfg, optimizer)
+        except UsageError:
+            raise
+        except (AssertionError, ValueError, TypeError) as error:
+            name = getattr(cfg, "_name", None) or getattr(cfg, "lr_scheduler", None)
+            raise UsageError(f"--lr-scheduler {name} does not fit its options or the optimizer: {error}") from error
+
+    @patch(ManualSchedule, "parse_manuallr_args")
+    def parse_manuallr_args(original, self, text):
+        option = "--update2lr" if hasattr(self, "epoch2lr") else "--epoch2lr"
+        try:
+            return original(self, repr({str(key): float(rate) for key, rate in ast.literal_eval(text).items()}))
+        except (ValueError, SyntaxError, TypeError, AttributeError):
+            example = "\"{1: 1e-3, '5-9': 5e-4}\""
+            raise UsageError(f"{option} takes a dictionary of learning rates such as {example}, not {text}") from None

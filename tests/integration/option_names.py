@@ -70,6 +70,10 @@ def _fairseq_options(tool: str) -> FrozenSet[str]:
     dataclasses = [*tasks.TASK_DATACLASS_REGISTRY.values(), *models.MODEL_DATACLASS_REGISTRY.values()]
     for entry in registry.REGISTRIES.values():
         dataclasses += entry["dataclass_registry"].values()
+        for name, kind in entry["registry"].items():
+            if name not in entry["dataclass_registry"] and hasattr(kind, "add_args"):
+                parsers.append(argparse.ArgumentParser(conflict_handler="resolve"))
+                kind.add_args(parsers[-1])
     for kind in dataclasses:
         parser = argparse.ArgumentParser(conflict_handler="resolve")
         gen_parser_from_dataclass(parser, kind())

@@ -81,6 +81,26 @@ CASES = [
     Case(
         "shard that does not exist", evaluates("--num-shards", 3, "--shard-id", 3), "--shard-id 3 is not one of the 3"
     ),
+    Case(
+        "manual rates that are no dictionary",
+        trains("--lr-scheduler", "manual", "--epoch2lr", "0.1"),
+        r"--epoch2lr takes a dictionary of learning rates such as \S+ .*, not 0\.1",
+    ),
+    Case(
+        "manual rates of updates that are no numbers",
+        trains("--lr-scheduler", "manual", "--update2lr", "{1: 'fast'}"),
+        "--update2lr takes a dictionary of learning rates",
+    ),
+    Case(
+        "a schedule without its length",
+        trains("--lr-scheduler", "polynomial_decay"),
+        "--lr-scheduler polynomial_decay needs the number of its updates: --total-num-update",
+    ),
+    Case(
+        "a schedule without its phases",
+        trains("--lr-scheduler", "tri_stage"),
+        "--lr-scheduler tri_stage does not fit its options",
+    ),
     Case("update-freq zero", trains("--update-freq", 0), "--update-freq must be at least 1"),
     Case(
         "unknown metric", trains("--best-checkpoint-metric", "bbp"), "--best-checkpoint-metric bbp is not one of .*bpb"
