@@ -60,7 +60,7 @@ COMMON = {
 DATASET = {
     **_honoured(TOGETHER, "num_workers batch_size_valid max_tokens_valid max_valid_steps fixed_validation_seed"),
     **_honoured(BYTES, "batch_size gen_subset num_shards shard_id"),
-    "max_tokens": Row(HONOURED, f"{TOGETHER}: lanes = --max-tokens / --tokens-per-sample; refused beside --batch-size"),
+    "max_tokens": Row(HONOURED, f"{TOGETHER}: lanes = --max-tokens / --tokens-per-sample; refused with --batch-size"),
     **_honoured(BAD, "train_subset valid_subset"),
     **_honoured(TOGETHER, "ignore_unused_valid_subsets disable_validation"),
     **_honoured(DECISIONS, "validate_interval validate_interval_updates validate_after_updates"),
@@ -136,6 +136,8 @@ EVAL_LM = {
 BMUF = _rows(REFUSED, "only for --use-bmuf, which is refused", "block_lr block_momentum global_sync_iter use_nbm")
 BMUF.update(_rows(REFUSED, "only for --use-bmuf, which is refused", "warmup_iterations average_sync"))
 BMUF.update(_honoured(WORKERS, "distributed_world_size"))
+# fairseq-fixed 0.12.3.1 and ve-fairseq 0.12.3 have the same options. fairseq 0.12.2 has all but these.
+NOT_IN_STOCK = ("debug_param_names", "beam_mt", "max_len_a_mt", "max_len_b_mt", "lenpen_mt")
 GENERATION_NOTE = "of fairseq-generate and fairseq-interactive, which refuse these tasks: `sample` draws text"
 
 GROUPS = {
@@ -214,6 +216,9 @@ def as_markdown() -> str:
         "Made by `WRITE_DOCS=1 pytest tests/integration/test_fairseq_options.py`. The last column has the test of an",
         "honoured option, or the reason. A refused option ends the command in one line. An option without an effect is",
         "named in the log when it is given. Options of the tasks, models and optimizers: [options.md](options.md).",
+        "",
+        "The options are those of fairseq-fixed 0.12.3.1 and ve-fairseq 0.12.3, which are the same. fairseq 0.12.2 has all",
+        f"but {', '.join(f'`{option_of(name)}`' for name in NOT_IN_STOCK)}.",
     ]
     for name, (config, rows) in GROUPS.items():
         lines += ["", f"## {name.replace('_', ' ')}", "", "| option | | test, or reason |", "| --- | --- | --- |"]
