@@ -19,6 +19,7 @@ PACKAGE = "fairseq_sharnn"
 TORCH_ONLY = (
     "__main__",
     "data",
+    "data.codecs",
     "data.corpora",
     "data.corpora.enwik8",
     "data.corpora.prepare",

@@ -9,10 +9,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
+from fairseq_sharnn.data.codecs import ByteCodec, Codec, TokenCodec
+from fairseq_sharnn.data.text.vocabulary import digest_of
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.modules.sha_rnn import SHARNNSizes
 from fairseq_sharnn.portable.config import AdaptiveConfig, PortableConfig
-from fairseq_sharnn.portable.text import ByteCodec, Codec, TokenCodec, read_codec
+from fairseq_sharnn.portable.text import read_tokens
 
 TASKS = ("byte_level_lm", "streaming_lm")
 _NETWORK, _SOFTMAX = "decoder.network.", "decoder.adaptive_softmax."
@@ -99,9 +101,9 @@ def _codec_of(task: Dict[str, Any], state: Dict[str, Any], path: Path, data: Opt
             f"checkpoint {path} is of a model of words or pieces, and {folder} has no dict.txt: name the DATA folder that "
             "it was trained on with --data"
         )
-    codec = read_codec(folder)
+    codec = read_tokens(folder)
     theirs = (state.get("task_state") or {}).get("vocabulary")
-    if theirs is not None and theirs != codec.vocabulary.digest():
+    if theirs is not None and theirs != digest_of(codec.vocabulary):
         raise UsageError(
             f"checkpoint {path} was trained on another vocabulary than that of {folder}: name the DATA folder that it was "
             "trained on with --data"

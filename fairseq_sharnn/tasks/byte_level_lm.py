@@ -37,7 +37,7 @@ class ByteLevelLMTask(StreamingTask):
 
     @property
     def codec(self) -> ByteCodec:
-        return ByteCodec(self.dictionary)
+        return ByteCodec()
 
     def reduce_metrics(self, logging_outputs, criterion) -> None:
         super().reduce_metrics(logging_outputs, criterion)

@@ -14,7 +14,7 @@ from omegaconf import II
 
 from fairseq_sharnn.compat.option_checks import check_criterion
 from fairseq_sharnn.data.blocks import BlockDataset, BlockIterator
-from fairseq_sharnn.data.codecs import TextCodec
+from fairseq_sharnn.data.codecs import Codec
 from fairseq_sharnn.data.corpora.base import Corpus, split_path
 from fairseq_sharnn.data.sentences import sentence_dataset
 from fairseq_sharnn.data.streams.carrier import StreamCarrier, StreamChunk
@@ -66,7 +66,7 @@ class StreamingTask(FairseqTask):
         raise NotImplementedError
 
     @property
-    def codec(self) -> TextCodec:
+    def codec(self) -> Codec:
         """Text to ids and back, for sampling. Raises UsageError where the tokenizer of the DATA folder is damaged."""
         raise NotImplementedError
 

@@ -1,6 +1,5 @@
 """`--task streaming_lm`: language modelling on words or word pieces, with state carried through the corpus."""
 
-import hashlib
 import os
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
@@ -13,6 +12,7 @@ from fairseq_sharnn.data.corpora.base import split_path
 from fairseq_sharnn.data.corpora.tokens import TokenCorpus
 from fairseq_sharnn.data.text.folder import load_tokenizer
 from fairseq_sharnn.data.text.tokenizer import SpaceTokenizer
+from fairseq_sharnn.data.text.vocabulary import digest_of
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.tasks.streaming import StreamingConfig, StreamingTask, folders_of
 
@@ -63,7 +63,7 @@ class StreamingLMTask(StreamingTask):
     # What a checkpoint keeps of the vocabulary, so that ids are never read as another dictionary's.
 
     def state_dict(self) -> Dict[str, Any]:
-        return {"vocabulary": vocabulary_digest(self.dictionary)}
+        return {"vocabulary": digest_of(self.dictionary)}
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
         self.check_checkpoint(state_dict, "the checkpoint")
@@ -71,7 +71,7 @@ class StreamingLMTask(StreamingTask):
     def check_checkpoint(self, task_state: Dict[str, Any], path: str) -> None:
         """Raises UsageError when a checkpoint's task had another vocabulary than this one."""
         theirs = (task_state or {}).get("vocabulary")
-        if theirs is not None and theirs != vocabulary_digest(self.dictionary):
+        if theirs is not None and theirs != digest_of(self.dictionary):
             raise UsageError(
                 f"{path} was trained on another vocabulary than that of DATA {self.cfg.data}: use the folder that it was "
                 "trained on, or one prepared with the same tokenizer"
@@ -103,8 +103,3 @@ def load_dictionary(folder: str) -> Dictionary:
         return Dictionary.load(path)
     except Exception as error:  # fairseq raises bare Exceptions here
         raise UsageError(f"{path} is not a dictionary of fairseq: {error}") from None
-
-
-def vocabulary_digest(dictionary: Dictionary) -> str:
-    """Digest of a dictionary's symbols in their order."""
-    return hashlib.sha256("\n".join(dictionary.symbols).encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from fairseq_sharnn.data.codecs import ByteCodec
 from fairseq_sharnn.modules.sha_rnn import SHARNNSizes
 from fairseq_sharnn.portable.config import AdaptiveConfig, PortableConfig
 from fairseq_sharnn.portable.graph import Graph
 from fairseq_sharnn.portable.model import Model
 from fairseq_sharnn.portable.network import PortableNetwork
 from fairseq_sharnn.portable.onnx_files import OnnxStream, write_graphs
-from fairseq_sharnn.portable.text import ByteCodec
 from tests.conftest import ROOT, real_text, run_command
 
 

@@ -86,12 +86,12 @@ def test_text_in_text_out(request, words, kind):
     assert model.sample("a b", length=0) == "a b"
     greedy = model.sample_bytes(b"The statement is", length=8, temperature=0)
     read = model.task.codec.encode(greedy)
-    tokens = torch.cat([torch.tensor([2]), read])[None]
+    tokens = torch.tensor([[2, *read]])
     with torch.no_grad():
         scores = model.models[0].get_normalized_probs(model.models[0](tokens), log_probs=True)[0]
     scores[:, [0, 1, 3]] = -1e9
     drawn = len(read) - 3
-    assert scores[3 : 3 + drawn].argmax(-1).tolist() == read[3:].tolist() and drawn > 4
+    assert scores[3 : 3 + drawn].argmax(-1).tolist() == read[3:] and drawn > 4
     score = model.score("The statement is")
     assert len(score["positional_scores"]) == 3
     assert model.decode(model.encode("The statement is")) == "The statement is"

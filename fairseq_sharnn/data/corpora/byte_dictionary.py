@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from fairseq.data import Dictionary
 
-BYTE_VALUES = 256
-FIRST_BYTE = 4  # id of byte 0, after fairseq's <s>, <pad>, </s> and <unk>
+from fairseq_sharnn.data.text.vocabulary import BYTE_VALUES, FIRST_BYTE
 
 
 def _symbol(value: int) -> str:

@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from fairseq_sharnn.data.corpora.base import Corpus, digest_of
-from fairseq_sharnn.data.corpora.byte_dictionary import FIRST_BYTE
+from fairseq_sharnn.data.text.vocabulary import FIRST_BYTE
 from fairseq_sharnn.errors import UsageError
 
 

@@ -6,6 +6,8 @@ from typing import Dict, List, Protocol
 from fairseq_sharnn.errors import UsageError
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+FIRST_BYTE = len(SPECIAL)  # id of byte 0 where ids are bytes
+BYTE_VALUES = 256
 
 
 class Symbols(Protocol):
@@ -18,6 +20,10 @@ class Symbols(Protocol):
     def __getitem__(self, index: int) -> str: ...
 
     def index(self, symbol: str) -> int: ...
+
+    def bos(self) -> int: ...
+
+    def pad(self) -> int: ...
 
     def eos(self) -> int: ...
 
@@ -84,6 +90,8 @@ class Vocabulary:
     def unk(self) -> int:
         return 3
 
-    def digest(self) -> str:
-        """Digest of the symbols in their order, as checkpoints of `streaming_lm` keep it."""
-        return hashlib.sha256("\n".join(self.symbols).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+def digest_of(vocabulary: Symbols) -> str:
+    """Digest of the symbols in their order, as checkpoints of `streaming_lm` keep it."""
+    symbols = "\n".join(vocabulary[index] for index in range(len(vocabulary)))
+    return hashlib.sha256(symbols.encode("utf-8", "surrogateescape")).hexdigest()[:32]

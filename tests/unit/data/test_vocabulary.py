@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairseq_sharnn.data.text.symbols import name_of
-from fairseq_sharnn.data.text.vocabulary import Vocabulary
+from fairseq_sharnn.data.text.vocabulary import Vocabulary, digest_of
 from fairseq_sharnn.errors import UsageError
-from fairseq_sharnn.tasks.streaming_lm import vocabulary_digest
 
 
 @given(st.lists(st.text(min_size=1).map(name_of), unique=True, max_size=20))
@@ -25,7 +24,7 @@ def test_ids_and_digest_are_fairseqs(tmp_path_factory, names):
     ]
     assert [ours.bos(), ours.pad(), ours.eos(), ours.unk()] == [theirs.bos(), theirs.pad(), theirs.eos(), theirs.unk()]
     assert ours[len(ours)] == theirs[len(theirs)] == "<unk>"
-    assert ours.digest() == vocabulary_digest(theirs)
+    assert digest_of(ours) == digest_of(theirs)
 
 
 @pytest.mark.parametrize("text", ["word\n", "a 1\na 2\n", "a 1\n\nb 2\n", "<unk> 3\n", "a 1"[:2] + "\n", "a 1\nb x\n"])
