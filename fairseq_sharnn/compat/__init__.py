@@ -5,7 +5,17 @@ Every patch replaces a function of fairseq by one that calls it and changes one 
 those named at each patch.
 """
 
-from fairseq_sharnn.compat import checkpoints, early_checks, gpu, losses, resuming, schedules, starting, training
+from fairseq_sharnn.compat import (
+    checkpoints,
+    copying,
+    early_checks,
+    gpu,
+    losses,
+    resuming,
+    schedules,
+    starting,
+    training,
+)
 
 
 def apply() -> None:
@@ -34,3 +44,4 @@ def apply() -> None:
     training.explain_failed_updates()
     training.check_best_metric()
     losses.count_every_target()
+    copying.let_tasks_be_copied()

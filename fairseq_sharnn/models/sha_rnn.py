@@ -1,6 +1,5 @@
 """`--arch sha_rnn`: SHA-RNN as a fairseq language model, and its named architectures."""
 
-import os
 from functools import partial
 from typing import Any, Dict
 
@@ -45,16 +44,12 @@ class SHARNNLanguageModel(FairseqLanguageModel):
     def from_pretrained(cls, model_name_or_path, checkpoint_file="model.pt", data_name_or_path=".", **kwargs):
         """Load a checkpoint for sampling and scoring: `SHARNNLanguageModel.from_pretrained(dir, file).sample("The ")`.
 
-        It needs no corpus. Returns a `SHARNNHubInterface`. Raises FileNotFoundError or ValueError with one line.
+        It needs no corpus. Several files, as in `a.pt:b.pt` or a list, are averaged by probability. Returns a
+        `SHARNNHubInterface`. Raises ValueError or TypeError with one line.
         """
-        from fairseq import hub_utils
+        from fairseq_sharnn.models.hub import open_checkpoints
 
-        from fairseq_sharnn.models.hub import SHARNNHubInterface
-
-        if not os.path.isdir(model_name_or_path):
-            raise FileNotFoundError(f"{model_name_or_path} is not a folder: give the one that holds {checkpoint_file}")
-        loaded = hub_utils.from_pretrained(model_name_or_path, checkpoint_file, data_name_or_path, **kwargs)
-        return SHARNNHubInterface(loaded["args"], loaded["task"], loaded["models"])
+        return open_checkpoints(model_name_or_path, checkpoint_file, data_name_or_path, kwargs)
 
     def load_state_dict(self, state_dict: Dict[str, Any], strict=True, model_cfg=None, args=None):
         """Load parameters. Raises UsageError for a checkpoint of another model or another vocabulary."""

@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Dict, Optional, Union
+from typing import Any, Dict, Optional, Union
 
 import torch
 from torch import Tensor
 
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.portable.arguments import as_path
 from fairseq_sharnn.portable.checkpoint import Parts, read_checkpoint
 from fairseq_sharnn.portable.config import DTYPES, PortableConfig
 from fairseq_sharnn.portable.model import Model
@@ -19,22 +20,21 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 def load(
     path: Union[str, "os.PathLike[str]"],
-    device: Optional[str] = None,
-    dtype: Optional[str] = None,
-    data: Optional[str] = None,
+    device: Optional[Union[str, torch.device]] = None,
+    dtype: Optional[Union[str, torch.dtype]] = None,
+    data: Optional[Union[str, "os.PathLike[str]"]] = None,
 ) -> Model:
     """Open a model: an exported folder, or a fairseq checkpoint. Needs torch only; nothing in the file is run.
 
     device: `cpu`, `cuda`, `cuda:1` (default: cpu). dtype: `float32`, `float16` or `bfloat16` (default: float32 on CPU, on
     CUDA as the weights are stored). data: the DATA folder of a checkpoint of words or pieces, if it has moved. Raises
-    UsageError in one line.
+    UsageError in one line, and TypeError for arguments of another kind.
     """
-    path = Path(path)
-    parts = read_folder(path) if path.is_dir() else read_checkpoint(path, data)
-    where = _device(device)
-    kind = dtype or ("float32" if where.type == "cpu" else parts.config.dtype)
-    if kind not in DTYPES:
-        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, but it is {kind}")
+    path = Path(as_path(path, "path"))
+    where, kind = _device(device), _dtype(dtype)
+    folder = None if data is None else as_path(data, "data")
+    parts = read_folder(path) if path.is_dir() else read_checkpoint(path, folder)
+    kind = kind or ("float32" if where.type == "cpu" else parts.config.dtype)
     module = build(parts.config, parts.tensors, str(path))
     module.to(device=where, dtype=getattr(torch, kind))
     return Model(parts.config, module, parts.codec)
@@ -79,11 +79,32 @@ def read_weights(path: Path) -> Dict[str, Tensor]:
         raise UsageError(f"{path} is cut short or damaged ({error}): export the checkpoint again") from None
 
 
-def _device(name: Optional[str]) -> torch.device:
+def _device(name: Any) -> torch.device:
+    """The device to compute on. Raises TypeError if it is no device, UsageError if it is not there."""
+    if name is None:
+        return torch.device("cpu")
+    if not isinstance(name, (str, torch.device)):
+        raise TypeError(f"device must be cpu, cuda, cuda:1 or a torch.device, not {type(name).__name__}")
     try:
-        device = torch.device(name or "cpu")
+        device = torch.device(name)
     except RuntimeError:
         raise UsageError(f"device {name} is none that torch knows: use cpu, cuda or cuda:1") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device {name} is not available: torch finds no CUDA device here; use cpu")
+    try:
+        if device.type == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UsageError(f"device {name} is not available here: use cpu, cuda or cuda:1") from None
     return device
+
+
+def _dtype(name: Any) -> Optional[str]:
+    """Name of the type to compute in. Raises TypeError or UsageError if it is none that a model can have."""
+    if name is not None and not isinstance(name, (str, torch.dtype)):
+        raise TypeError(f"dtype must be {', '.join(DTYPES)} or a torch.dtype, not {type(name).__name__}")
+    kind = None if name is None else str(name).replace("torch.", "")
+    if kind is not None and kind not in DTYPES:
+        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, but it is {kind}")
+    return kind

@@ -1,32 +1,49 @@
 """A trained model in torch only: sampling, scoring, and streams."""
 
 import hashlib
-from typing import Callable, Iterator, List, Optional, Sequence, Union
+import os
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Union
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from fairseq_sharnn.data.codecs import Codec
+from fairseq_sharnn.data.text.vocabulary import FIRST_BYTE
 from fairseq_sharnn.evaluation.dynamic import STATIC, DynamicSettings
+from fairseq_sharnn.modules.sha_rnn import StreamNetwork
+from fairseq_sharnn.portable.arguments import Text, as_bytes, as_ids, as_texts, as_whole
 from fairseq_sharnn.portable.config import PortableConfig
-from fairseq_sharnn.portable.network import PortableNetwork
-from fairseq_sharnn.portable.sampling import Piece, Settings, sample_prompts
+from fairseq_sharnn.portable.network import PortableNetwork, RefusesQuantization
+from fairseq_sharnn.portable.outputs import AdaptiveOutput, TiedOutput
+from fairseq_sharnn.portable.sampling import Piece, Predictor, Settings, sample_prompts
 from fairseq_sharnn.portable.scoring import Score, score_text
 from fairseq_sharnn.portable.stream import Stream
-from fairseq_sharnn.portable.text import FIRST_BYTE, Codec
-
-Text = Union[str, bytes]
 
 
-class Model:
-    """A loaded model. `load` makes it.
+class Model(RefusesQuantization, nn.Module):
+    """A loaded model. `load` makes it. It moves, casts, copies and pickles as every torch module does.
 
-    network: from tokens [T, B] and a state to features [T, B, D] and the state after them. output: from features to log
-    probabilities. codec: from text to ids and back. config: sizes and what is known of the training.
+    codec: from text to ids and back. config: sizes and what is known of the training.
     """
 
     def __init__(self, config: PortableConfig, module: PortableNetwork, codec: Codec):
+        super().__init__()
         self.config, self.module, self.codec = config, module, codec
-        self.network, self.output = module.network, module.output
+
+    @property
+    def network(self) -> StreamNetwork:
+        """From tokens [T, B] and a state to features [T, B, D] and the state after them."""
+        return self.module.network
+
+    @property
+    def output(self) -> Union[TiedOutput, AdaptiveOutput]:
+        """From features [N, D] to log probabilities [N, V]."""
+        return self.module.output
+
+    @property
+    def predictor(self) -> Predictor:
+        """The model as sampling sees it."""
+        return Predictor(self.network, self.output.logits)
 
     @property
     def device(self) -> torch.device:
@@ -55,7 +72,15 @@ class Model:
         log_probs = self.output.log_probs(features)
         return log_probs[:, FIRST_BYTE:] if self.codec.unit == "byte" else log_probs
 
-    def stream(self, file: Optional[str] = None) -> Stream:
+    def encode(self, text: Text) -> List[int]:
+        """Ids of a text whose last line is still open. Raises UsageError if it is not the model's text."""
+        return self.codec.encode(as_bytes(text, "text"))
+
+    def decode(self, ids: Any) -> str:
+        """Text of ids [N], with invalid UTF-8 as \\xNN. Raises UsageError for ids that the model does not have."""
+        return self.codec.decode(as_ids(ids, self.codec.vocab, "ids")).decode("utf-8", "backslashreplace")
+
+    def stream(self, file: Optional[Union[str, "os.PathLike[str]"]] = None) -> Stream:
         """A stream that starts, or the one that `Stream.save` wrote to a file."""
         return Stream(self) if file is None else Stream.load(self, file)
 
@@ -73,10 +98,9 @@ class Model:
         Several prompts give a list. They run as one batch, and each gets the text that it would get by itself.
         Invalid UTF-8 is shown as \\xNN. temperature: 0 takes the likeliest each time. top_k, top_p: draw from the k
         likeliest (0: all), and from the fewest whose probability reaches p. seed: makes the draw repeatable. Raises
-        UsageError for settings out of range.
+        UsageError for settings out of range, TypeError for arguments of another kind.
         """
-        single = isinstance(prompt, (str, bytes))
-        prompts = [prompt] if single else list(prompt)
+        prompts, single = as_texts(prompt, "prompt")
         settings = Settings(length, temperature, top_k, top_p)
         texts = [bytearray() for _ in prompts]
         for piece in self.draw(prompts, settings, [seed] * len(prompts)):
@@ -86,8 +110,8 @@ class Model:
 
     def draw(self, prompts: Sequence[Text], settings: Settings, seeds: Sequence[Optional[int]]) -> Iterator[Piece]:
         """The samples in pieces as they are drawn, prompts included: each piece names its prompt by number."""
-        encoded = [as_bytes(prompt) for prompt in prompts]
-        return sample_prompts(self, encoded, settings, seeds)
+        encoded, _ = as_texts(list(prompts), "prompt")
+        return sample_prompts([self.predictor], self.codec, encoded, settings, seeds)
 
     def score(
         self,
@@ -103,11 +127,12 @@ class Model:
 
         lanes: stretches that are read together (8). chunk: ids read at a time (that of training). context_window: ids
         that a lane reads before its stretch. dynamic: settings of dynamic evaluation, such as `DynamicSettings(lr=5e-4)`;
-        the model is unchanged afterwards. Raises UsageError if they do not fit the text.
+        the model is unchanged afterwards. Raises UsageError if they do not fit the text, TypeError for arguments of
+        another kind.
         """
-        return score_text(self, as_bytes(text), name, lanes, chunk, context_window, advance, dynamic)
-
-
-def as_bytes(text: Text) -> bytes:
-    """A text as bytes, whatever bytes a string stands for."""
-    return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else bytes(text)
+        lanes = None if lanes is None else as_whole(lanes, "lanes")
+        chunk = None if chunk is None else as_whole(chunk, "chunk")
+        window = as_whole(context_window, "context_window")
+        if not isinstance(dynamic, DynamicSettings):
+            raise TypeError(f"dynamic must be DynamicSettings(...), not {type(dynamic).__name__}")
+        return score_text(self, as_bytes(text, "text"), name, lanes, chunk, window, advance, dynamic)

@@ -1,6 +1,6 @@
 """The network of an exported model, in torch only."""
 
-from typing import Dict
+from typing import Any, Dict, Union
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes, S
 from fairseq_sharnn.portable.config import PortableConfig
 from fairseq_sharnn.portable.outputs import AdaptiveEmbedding, AdaptiveOutput, TiedOutput
 
+QUANTIZE = "python -m fairseq_sharnn export CHECKPOINT OUT --int8"
 NO_DROPOUT = SHARNNDropout(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -22,7 +23,22 @@ class BandedNetwork(StreamNetwork):
         self.embed = embed
 
 
-class PortableNetwork(nn.Module):
+class RefusesQuantization:
+    """A module whose layers read their weights as tensors, which those of `torch.ao.quantization` do not have.
+
+    torch sets `qconfig` on each module first. Raises UsageError then, before a layer is replaced.
+    """
+
+    @property
+    def qconfig(self) -> None:
+        return None
+
+    @qconfig.setter
+    def qconfig(self, value: Any) -> None:
+        raise UsageError(f"torch.ao.quantization does not fit this model: for 8 bits, make ONNX graphs with {QUANTIZE}")
+
+
+class PortableNetwork(RefusesQuantization, nn.Module):
     """`network` goes from ids to features, with explicit state; `output` from features to log probabilities.
 
     Its `state_dict` has the names of model.safetensors.
@@ -31,6 +47,7 @@ class PortableNetwork(nn.Module):
     def __init__(self, config: PortableConfig):
         super().__init__()
         self.network: StreamNetwork
+        self.output: Union[TiedOutput, AdaptiveOutput]
         if config.adaptive is None:
             self.network = SHARNN(config.sizes, NO_DROPOUT)
             self.output = TiedOutput(self.network)

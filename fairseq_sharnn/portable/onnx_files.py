@@ -141,7 +141,7 @@ def _ids_to_measure(model: "Model", text: Optional[bytes]) -> Tuple[List[int], s
     if text is not None:
         return [codec.start, *codec.encode_file(text, "the text").ids[:_MEASURED].tolist()], "of the given text"
     choice, start = torch.tensor(list(codec.drawn)), torch.tensor([codec.start])
-    drawn = draw_tokens(model.network, model.output.logits, [start], choice, Settings(_MEASURED), [1])
+    drawn = draw_tokens([model.predictor], [start], choice, Settings(_MEASURED), [1])
     return [codec.start, *(tokens[0] for tokens in drawn)], "that the model drew itself"
 
 

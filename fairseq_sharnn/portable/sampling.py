@@ -6,31 +6,32 @@ padding. And the matrix products that lanes share have a fixed number of rows: a
 another order if there are more rows, but not if it stands in another place among as many.
 """
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
+from fairseq_sharnn.data.codecs import Codec
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.modules.memory import LaneMemories
 from fairseq_sharnn.modules.sha_rnn import StreamNetwork
 from fairseq_sharnn.modules.stream_state import LayerState, StreamState
 from fairseq_sharnn.ops import kernels
 from fairseq_sharnn.ops.step import FEW_LANES
-from fairseq_sharnn.portable.text import Codec
-
-if TYPE_CHECKING:
-    from fairseq_sharnn.portable.model import Model
+from fairseq_sharnn.portable.arguments import as_real, as_whole, each_seed
 
 # Lanes of one batch: on CPU what the kernels for single steps take.
 _LANES_ON_CPU, _LANES_ON_CUDA = FEW_LANES, 16
+# At lower temperatures logits overflow, and what differs in them is not drawn any more.
+_LOWEST_TEMPERATURE = 1e-30
 
 
 @dataclass(frozen=True)
 class Settings:
     """How to draw: so many tokens, at a temperature (0: the likeliest), from the top_k likeliest (0: all), and from the
-    fewest whose probability reaches top_p. Raises UsageError if one is out of range.
+    fewest whose probability reaches top_p. Raises TypeError for what is no number, UsageError if one is out of range.
     """
 
     length: int = 256
@@ -39,8 +40,17 @@ class Settings:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.length >= 0 and self.temperature >= 0 and self.top_k >= 0 and 0 < self.top_p <= 1):
-            raise UsageError("sample needs length >= 0, temperature >= 0, top_k >= 0 and 0 < top_p <= 1")
+        for name, make in (("length", as_whole), ("temperature", as_real), ("top_k", as_whole), ("top_p", as_real)):
+            object.__setattr__(self, name, make(getattr(self, name), name))
+        if not (self.length >= 0 and 0 <= self.temperature < math.inf and self.top_k >= 0 and 0 < self.top_p <= 1):
+            raise UsageError("sample needs length >= 0, a finite temperature >= 0, top_k >= 0 and 0 < top_p <= 1")
+
+
+class Predictor(NamedTuple):
+    """A model as sampling sees it. logits: from features [N, D] to logits, or log probabilities, [N, V]."""
+
+    network: StreamNetwork
+    logits: Callable[[Tensor], Tensor]
 
 
 class Piece(NamedTuple):
@@ -53,7 +63,7 @@ class Piece(NamedTuple):
 
 def draw_token(logits: Tensor, settings: Settings, generator: Optional[torch.Generator]) -> Tensor:
     """Draw one index (0-d) from logits [V]."""
-    if settings.temperature == 0:
+    if settings.temperature < _LOWEST_TEMPERATURE:
         return logits.argmax()
     logits = logits / settings.temperature
     if 0 < settings.top_k < logits.numel():
@@ -78,26 +88,26 @@ def draws_without_waiting(device: torch.device) -> bool:
 class Lanes:
     """Streams that have read different amounts, of one network, a token at a time together."""
 
-    def __init__(self, network: StreamNetwork, logits: Callable[[Tensor], Tensor], prompts: Sequence[Tensor]):
-        """Read each of the prompts [T] (ids on the network's device), which may differ in length.
-
-        logits: from features [N, D] to logits, or log probabilities, [N, V].
-        """
+    def __init__(self, predictor: Predictor, prompts: Sequence[Tensor]):
+        """Read each of the prompts [T] (ids on the network's device), which may differ in length."""
+        network, logits = predictor
         self._network, self._logits = network, logits
         weight = network.blocks[0].lstm.weight_ih_l0
         # these kernels take each lane by itself, whatever the number of lanes
         self._apart = kernels.usable(weight) and network.sizes.feed_forward == "boom"
         self._count = len(prompts)
-        states, last = [], []
-        for tokens in prompts:
-            state = None
-            for part in tokens.unsqueeze(1).split(max(1, network.sizes.context // 4)):
-                features, state = network(part, state)
-            states.append(state)
-            last.append(features[-1])
+        read = [self._read(tokens) for tokens in prompts]
         self._rows = self._count if self._apart else most_lanes(weight.device)
-        self._features = self._filled(torch.cat(last))
-        self._state = self._joined(states)
+        self._features = self._filled(torch.cat([features for features, _ in read]))
+        self._state = self._joined([state for _, state in read])
+
+    def _read(self, tokens: Tensor) -> Tuple[Tensor, StreamState]:
+        """Read a prompt [T] by itself: the features [1, D] after it, and the state."""
+        first, *rest = tokens.unsqueeze(1).split(max(1, self._network.sizes.context // 4))
+        features, state = self._network(first)
+        for part in rest:
+            features, state = self._network(part, state)
+        return features[-1], state
 
     def logits(self) -> Tensor:
         """Logits [B, V] of what comes next in each lane, in float32."""
@@ -119,12 +129,31 @@ class Lanes:
     def _joined(self, states: List[StreamState]) -> StreamState:
         layers = []
         for parts in zip(*(state.layers for state in states)):
-            memory = None
+            memory: Any = None
             if parts[0].memory is not None:
                 memory = LaneMemories([*(part.memory for part in parts), *[None] * (self._rows - self._count)])
             hidden, cell = (torch.cat([getattr(part, name) for part in parts]) for name in ("hidden", "cell"))
             layers.append(LayerState(self._filled(hidden), self._filled(cell), memory))
         return StreamState(tuple(layers))
+
+
+class Ensemble:
+    """The lanes of several models: each reads what is drawn, and their probabilities are averaged, as `score` does."""
+
+    def __init__(self, predictors: Sequence[Predictor], prompts: Sequence[Tensor]):
+        self._models = [Lanes(predictor, prompts) for predictor in predictors]
+
+    def logits(self) -> Tensor:
+        """Logits [B, V], or log probabilities, of what comes next in each lane, in float32."""
+        if len(self._models) == 1:
+            return self._models[0].logits()
+        log_probs = torch.stack([lanes.logits().log_softmax(-1) for lanes in self._models])
+        return log_probs.logsumexp(0) - math.log(len(self._models))
+
+    def read(self, tokens: Tensor) -> None:
+        """Read one token in each lane: [B]."""
+        for lanes in self._models:
+            lanes.read(tokens)
 
 
 def most_lanes(device: torch.device) -> int:
@@ -134,8 +163,7 @@ def most_lanes(device: torch.device) -> int:
 
 @torch.no_grad()
 def draw_tokens(
-    network: StreamNetwork,
-    logits: Callable[[Tensor], Tensor],
+    predictors: Sequence[Predictor],
     prompts: Sequence[Tensor],
     choice: Tensor,
     settings: Settings,
@@ -143,11 +171,14 @@ def draw_tokens(
 ) -> Iterator[List[int]]:
     """Continue each of a few prompts [T] (ids, the start symbol first): the token drawn in each lane, `length` times.
 
-    choice: the ids to draw from. seeds: one a prompt; None draws from torch's default generator.
+    predictors: one model, or several whose probabilities are averaged. choice: the ids to draw from. seeds: one a
+    prompt; None draws from torch's default generator.
     """
     device = choice.device
     generators = [None if seed is None else torch.Generator(device=device).manual_seed(seed) for seed in seeds]
-    lanes = Lanes(network, logits, prompts) if settings.length else None
+    if settings.length == 0:
+        return
+    lanes = Ensemble(predictors, prompts)
     for step in range(settings.length):
         rows = lanes.logits().index_select(1, choice)
         drawn = torch.stack([draw_token(row, settings, generator) for row, generator in zip(rows, generators)])
@@ -158,11 +189,19 @@ def draw_tokens(
 
 
 def sample_prompts(
-    model: "Model", prompts: Sequence[bytes], settings: Settings, seeds: Sequence[Optional[int]]
+    predictors: Sequence[Predictor],
+    codec: Codec,
+    prompts: Sequence[bytes],
+    settings: Settings,
+    seeds: Sequence[Optional[int]],
 ) -> Iterator[Piece]:
-    """The samples in pieces as they are drawn, each prompt's own text first."""
-    codec, device = model.codec, model.device
-    read = [codec.encode(prompt, "the prompt") for prompt in prompts]
+    """The samples in pieces as they are drawn, each prompt's own text first.
+
+    predictors: one model, or several whose probabilities are averaged. seeds: one a prompt.
+    """
+    device = next(predictors[0].network.parameters()).device
+    seeds = each_seed(seeds)
+    read = [codec.encode_prompt(prompt) for prompt in prompts]
     choice = torch.tensor(list(codec.drawn), device=device)
     size = most_lanes(device)
     for first in range(0, len(prompts), size):
@@ -171,9 +210,7 @@ def sample_prompts(
         for number in numbers:
             yield Piece(number, prompts[number], last=settings.length == 0)
         tokens = [torch.tensor([codec.start, *read[number]], device=device) for number in numbers]
-        steps = draw_tokens(
-            model.network, model.output.logits, tokens, choice, settings, [seeds[number] for number in numbers]
-        )
+        steps = draw_tokens(predictors, tokens, choice, settings, [seeds[number] for number in numbers])
         for step, drawn in enumerate(steps, start=1):
             last = step == settings.length
             for number, lane, token in zip(numbers, shown, drawn):

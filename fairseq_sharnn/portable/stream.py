@@ -1,6 +1,7 @@
 """A model that reads a text as it comes: one stream, its state, and the state in a file."""
 
 import json
+import os
 from typing import TYPE_CHECKING, Any, Dict, List, Union
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.files import replace_whole
 from fairseq_sharnn.modules.stream_state import StreamState
+from fairseq_sharnn.portable.arguments import Text, as_bytes, as_ids, as_path
 
 if TYPE_CHECKING:
     from fairseq_sharnn.portable.model import Model
@@ -31,17 +33,22 @@ class Stream:
         self.next: Tensor
         self._read([model.codec.start], None)
 
-    def feed(self, text: Union[bytes, str]) -> Tensor:
+    def feed(self, text: Text) -> Tensor:
         """Read a text; log p [N, C] of what comes after each of its N ids.
 
         A model of words or pieces cuts the text as if a line began with it, so feed it whole lines. Raises UsageError if
         it is not the model's text.
         """
-        text = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else bytes(text)
-        return self.feed_ids(self.model.codec.encode(text, "the text"))
+        return self._feed(self.model.codec.encode(as_bytes(text, "text")))
 
-    def feed_ids(self, ids: List[int]) -> Tensor:
-        """Read ids; log p [N, C] of what comes after each of them. Nothing is read where `ids` is empty."""
+    def feed_ids(self, ids: Any) -> Tensor:
+        """Read ids; log p [N, C] of what comes after each of them. Nothing is read where `ids` is empty.
+
+        Raises UsageError for ids that the model does not have.
+        """
+        return self._feed(as_ids(ids, self.model.codec.vocab, "ids"))
+
+    def _feed(self, ids: List[int]) -> Tensor:
         if not ids:
             return self.next.new_zeros((0, len(self.next)))
         log_probs = self._read(ids, self.state)
@@ -57,18 +64,27 @@ class Stream:
         other.__dict__.update(self.__dict__)
         return other
 
-    def save(self, file: str) -> None:
-        """Write the state to a file, whole or not at all; `model.stream(file)` reads it."""
+    def save(self, file: Union[str, "os.PathLike[str]"]) -> None:
+        """Write the state to a file, whole or not at all; `model.stream(file)` reads it. Raises UsageError if it cannot."""
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
+
+        name = as_path(file, "file")
 
         tensors: Dict[str, Tensor] = {"next": self.next.cpu().contiguous()}
         layout = _take_tensors(self.state.to_dict(), "state", tensors)
         about = {"format": FORMAT, "version": VERSION, "model": self.model.digest, "count": self.count, "state": layout}
-        replace_whole(file, lambda path: save_file(tensors, path, {"stream": json.dumps(about)}))
+        if os.path.isdir(name):
+            raise UsageError(f"cannot write {name}: it is a folder")
+        try:
+            replace_whole(name, lambda path: save_file(tensors, path, {"stream": json.dumps(about)}))
+        except (OSError, SafetensorError) as error:
+            raise UsageError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from None
 
     @classmethod
-    def load(cls, model: "Model", file: str) -> "Stream":
+    def load(cls, model: "Model", file: Union[str, "os.PathLike[str]"]) -> "Stream":
         """The stream that `save` wrote. Raises UsageError if the file is damaged, or of another model."""
+        file = as_path(file, "file")
         from safetensors import SafetensorError, safe_open
 
         try:

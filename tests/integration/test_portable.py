@@ -119,8 +119,8 @@ for dtype in ("float32", "bfloat16"):
     assert model.sample(prompts, length=130, seed=5) == [model.sample(p, length=130, seed=5) for p in prompts], dtype
     read = [torch.tensor([2, *model.codec.encode(p.encode())]) for p in prompts[:4]]
     with torch.no_grad():
-        together = Lanes(model.network, model.output.logits, read)
-        apart = [Lanes(model.network, model.output.logits, [tokens]) for tokens in read]
+        together = Lanes(model.predictor, read)
+        apart = [Lanes(model.predictor, [tokens]) for tokens in read]
         for step in range(100):
             rows = together.logits()
             assert torch.equal(rows, torch.cat([lanes.logits() for lanes in apart])), (dtype, step)
