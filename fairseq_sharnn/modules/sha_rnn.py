@@ -1,7 +1,7 @@
 """The whole network, in torch only: embedding, blocks, tied output projection (spec, "Model")."""
 
 import math
-from typing import Any, Iterable, Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class StreamNetwork(nn.Module):
     """
 
     embed: nn.Module
-    blocks: Iterable[Any]  # nn.ModuleList of Block
+    blocks: Any  # nn.ModuleList of Block
 
     def __init__(self, sizes: SHARNNSizes, rates: SHARNNDropout, checkpoint_activations: bool):
         """checkpoint_activations: compute activations again in the backward pass instead of keeping them."""

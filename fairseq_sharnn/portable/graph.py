@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairseq_sharnn.modules.attention import MemoryAttention
 from fairseq_sharnn.modules.block import Block
 from fairseq_sharnn.modules.boom import Boom
 from fairseq_sharnn.ops.boom import gelu
@@ -62,7 +63,7 @@ class Graph(nn.Module):
                 kept = memory[len(memories)][:, length - self.context :]
                 rows = torch.cat([kept, block.ln_memory(h).transpose(0, 1)], dim=1)  # [B, S + T, D]
                 h = block.ln_query_input(h)
-                h = h + self._attend(block, h, rows, filled)
+                h = h + self._attend(block.attention, h, rows, filled)
                 memories.append(rows)
             f = block.ln_boom_input(h)
             h = block.ln_boom_residual(h) + _mix(block, f)
@@ -77,17 +78,15 @@ class Graph(nn.Module):
         if not self.step:
             out, (hidden, cell) = lstm(x, (hidden.unsqueeze(0), cell.unsqueeze(0)))
             return out, hidden.squeeze(0), cell.squeeze(0)
-        gates = F.linear(x[0], lstm.weight_ih_l0, lstm.bias_ih_l0) + F.linear(
-            hidden, lstm.weight_hh_l0, lstm.bias_hh_l0
-        )
+        weight_ih, weight_hh, bias_ih, bias_hh = lstm.all_weights[0]
+        gates = F.linear(x[0], weight_ih, bias_ih) + F.linear(hidden, weight_hh, bias_hh)
         enter, forget, candidate, reveal = gates.split(self.width, dim=-1)
         cell = forget.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
         hidden = reveal.sigmoid() * cell.tanh()
         return hidden.unsqueeze(0), hidden, cell
 
-    def _attend(self, block: Block, h: Tensor, rows: Tensor, filled: Tensor) -> Tensor:
+    def _attend(self, attention: MemoryAttention, h: Tensor, rows: Tensor, filled: Tensor) -> Tensor:
         """Attention of h [T, B, D] over rows [B, S + T, D], of which the first may belong to nobody: [T, B, D]."""
-        attention = block.attention
         gates = attention.query_gate.sigmoid() * attention.key_gate.sigmoid() * attention.scale
         query = (gates * attention.ln_query(attention.query(h))).transpose(0, 1)  # [B, T, D]
         length, count = h.shape[0], rows.shape[1]

@@ -91,7 +91,8 @@ def _fairseq() -> Line:
             if fairseq is not None:
                 register()
     except ModuleNotFoundError as error:
-        missing = {"sklearn": "scikit-learn", "hydra": "hydra-core", "yaml": "pyyaml"}.get(error.name, error.name)
+        name = error.name or ""
+        missing = {"sklearn": "scikit-learn", "hydra": "hydra-core", "yaml": "pyyaml"}.get(name, name)
         return Line("fairseq", f"{named} does not import: {error}", f"{sys.executable} -m pip install {missing}")
     except (Exception, SystemExit) as error:
         return Line("fairseq", f"{named} does not import: {_first(error)}", f"{install_fairseq()} --force-reinstall")
@@ -107,7 +108,7 @@ def _fairseq() -> Line:
             f"{named}: several packages write the same files",
             f"{sys.executable} -m pip uninstall {' '.join(extra)}, then {install_fairseq()} --force-reinstall",
         )
-    return Line("fairseq", f"{named}, {Path(fairseq.__file__).parent}")
+    return Line("fairseq", f"{named}, {Path(fairseq.__file__ or '').parent}")
 
 
 def _kernels() -> Line:

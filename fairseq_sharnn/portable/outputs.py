@@ -1,6 +1,6 @@
 """From features to log probabilities, in torch only: the paper's tied output, and fairseq's adaptive softmax."""
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ class AdaptiveEmbedding(nn.Module):
         self.ends = band_ends(vocab, bands)
         starts = (0, *self.ends[:-1])
         self.width = width
-        self.embeddings = nn.ModuleList(
+        self.embeddings: Any = nn.ModuleList(
             nn.Sequential(nn.Embedding(end - start, dim), nn.Linear(dim, width, bias=False))
             for start, end, dim in zip(starts, self.ends, band_widths(width, bands))
         )
@@ -46,10 +46,10 @@ class AdaptiveOutput(nn.Module):
 
     def __init__(self, embed: AdaptiveEmbedding, bands: AdaptiveConfig):
         super().__init__()
-        self._bands: List[nn.Sequential] = list(embed.embeddings)  # a list: the parameters are the embedding's
+        self._bands: List[Any] = list(embed.embeddings)  # a list: the parameters are the embedding's
         self.ends, width = embed.ends, embed.width
         self.classes = nn.Linear(width, len(self.ends) - 1, bias=False)
-        self.tails: Optional[nn.ModuleList] = None
+        self.tails: Optional[Any] = None
         if not bands.tied_projections:
             self.tails = nn.ModuleList(nn.Linear(width, dim, bias=False) for dim in band_widths(width, bands)[1:])
 
@@ -93,7 +93,7 @@ class TiedOutput(nn.Module):
 
     def __init__(self, network: nn.Module):
         super().__init__()
-        self._network = [network]  # a list: the parameters are the network's
+        self._network: List[Any] = [network]  # a list: the parameters are the network's
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits [N, V] after features [N, D]."""

@@ -66,7 +66,8 @@ def chunks(
         if fresh_lanes and begin == 0:
             tokens[:, 0] = start
         targets = np.where(scored, ids[np.maximum(places, 0)], pad)
-        yield Chunk(*(torch.from_numpy(part.T.copy()) for part in (tokens, targets, scored)), places.T)
+        columns = [torch.from_numpy(part.T.copy()) for part in (tokens, targets, scored)]
+        yield Chunk(columns[0], columns[1], columns[2], places.T)
         begin = int(end)
 
 
