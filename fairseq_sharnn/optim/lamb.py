@@ -97,7 +97,7 @@ class LambMinTrust(torch.optim.Optimizer):
         torch._foreach_addcmul_(squares, grads, grads, value=1 - beta2)
         denominators = torch._foreach_sqrt(squares)
         torch._foreach_add_(denominators, group["eps"])
-        updates = torch._foreach_div(moments, denominators)
+        updates = list(torch._foreach_div(moments, denominators))
         if group["weight_decay"] != 0:
             torch._foreach_add_(updates, weights, alpha=group["weight_decay"])
 
