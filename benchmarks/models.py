@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from experiments.harness.sizes import nearest_inner_width
+from fairseq_sharnn.compat.gpu import prepare_lstms
 from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
 from fairseq_sharnn.data.streams.lanes import chunk_ends
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
@@ -79,6 +80,8 @@ class MeasuredModel:
     def __init__(self, case: Case, model: torch.nn.Module, optimizer: Callable[[Any], torch.optim.Optimizer]):
         self.case = case
         self.model = model.to(device=case.device, dtype=PRECISIONS[case.precision])
+        if case.device.startswith("cuda"):  # as training does
+            prepare_lstms(self.model, torch.device(case.device), torch.backends.cudnn.version() or 0)
         self.optimizer = optimizer(self.model.parameters())
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.lengths = cycle(_lengths(case))
