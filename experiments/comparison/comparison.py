@@ -18,6 +18,11 @@ from experiments.harness.records import read_record
 from experiments.harness.runner import Runner
 
 
+def key_of(contestant: Contestant, trial: Trial) -> str:
+    """The name under which sizes and speed of a contestant are kept, which may depend on the lengths of its trial."""
+    return f"{contestant.name}@{trial.shape}" if trial.shape else contestant.name
+
+
 class TrialRun(NamedTuple):
     """A contestant's tuning trial, and its training."""
 
@@ -30,8 +35,8 @@ class TrialRun(NamedTuple):
 class Comparison:
     """The fixed part (data, folder, preset, contestants), the runner, and what the stages have found out so far.
 
-    sizes, paces: by contestant. chosen: the trial with which each trains. tuned: the run of that trial, for contestants
-    with trials of their own.
+    sizes, paces: by contestant, with the lengths of a trial that has its own (`key_of`). chosen: the trial with which each
+    trains. tuned: the run of that trial, for contestants with trials of their own.
     """
 
     data: Path
@@ -93,8 +98,9 @@ class Comparison:
 
         Its learning rate is first planned with the speed of the contestant's chosen trial, or else with its measured pace.
         """
-        job = Job(kind, contestant, self.sizes[contestant.name], trial, budget, slices, seed)
-        tuned, pace = self.tuned.get(contestant.name), self.paces.get(contestant.name)
+        key = key_of(contestant, trial)
+        job = Job(kind, contestant, self.sizes[key], trial, budget, slices, seed)
+        tuned, pace = self.tuned.get(contestant.name), self.paces.get(key)
         if tuned is not None:
             rate = tuned.record.updates / max(1e-3, tuned.record.train_seconds)
             job = job.at(rate, tuned.record.lost_seconds)

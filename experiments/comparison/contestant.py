@@ -92,7 +92,7 @@ def sha_rnn(name: str, title: str, preset: Preset, *arguments: str, **changes: A
         "width": ("--decoder-embed-dim",),
         "inner": "--boom-dim",
         "optimizer": OPTIMIZERS[preset.optimizer],
-        "trials": preset.trials_of("adam" if preset.optimizer == "adam" else "sha_rnn"),
+        "trials": preset.trials_of("adam" if preset.optimizer == "adam" else "sha_rnn", "sha_rnn"),
         "streaming": True,
     }
     return Contestant(name, title, **{**values, **changes})
@@ -136,7 +136,7 @@ def transformer_xl(preset: Preset, layers: int) -> Contestant:
         width=("--decoder-embed-dim",),
         inner="--decoder-ffn-embed-dim",
         optimizer=_adam(preset),
-        trials=preset.trials_of("transformer"),
+        trials=preset.trials_of("transformer", "transformer_xl"),
         step=4 * heads,
         streaming=True,
         inner_ratio=8

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import List, Sequence
 
-from experiments.comparison.contestant import Contestant
 from experiments.comparison.device import device_environment
 from experiments.comparison.presets import Preset
 from experiments.comparison.records import Evaluation
@@ -82,9 +81,9 @@ def streaming_options(preset: Preset, context: int) -> List[str]:
     ]
 
 
-def block_options(preset: Preset) -> List[str]:
+def block_options(preset: Preset, window: int) -> List[str]:
     """Stateless models: blocks of the training length, one after the other."""
-    return ["--tokens-per-sample", str(preset.window), "--batch-size", str(windows_at_once(preset, preset.window))]
+    return ["--tokens-per-sample", str(window), "--batch-size", str(windows_at_once(preset, window))]
 
 
 def window_options(preset: Preset, window: int, context: int) -> List[str]:
@@ -100,6 +99,6 @@ def windows_at_once(preset: Preset, window: int) -> int:
     return preset.eval_lanes * max(1, preset.eval_chunk // window)
 
 
-def window_length(preset: Preset, contestant: Contestant) -> int:
+def window_length(run: TrainingRun) -> int:
     """Bytes of a window with context: as in training for Transformers, whose positions end there; SHA-RNN's for an LSTM."""
-    return preset.context if contestant.family == "lstm" else preset.window
+    return run.preset.context if run.job.contestant.family == "lstm" else run.length

@@ -3,7 +3,8 @@
 from typing import Dict, Sequence
 
 from experiments.comparison.contestant import Contestant
-from experiments.comparison.presets import Preset
+from experiments.comparison.halving import FINALISTS, ROUNDS
+from experiments.comparison.presets import HALVING, Preset
 from experiments.comparison.trials import Budget
 from experiments.harness.progress import Steps, duration, total_seconds
 
@@ -26,6 +27,14 @@ def pace_budget(preset: Preset) -> Budget:
     return Budget(minutes=min(_LONGEST_PACE, max(2.0, longest / 4)) / 60)
 
 
+def halving_budget(preset: Preset) -> Budget:
+    """What all trials of one contestant may spend in successive halving."""
+    share = ROUNDS * FINALISTS
+    if preset.trial.updates is not None:
+        return Budget(updates=share * preset.trial.updates)
+    return Budget(minutes=share * preset.trial.minutes)
+
+
 def planned(
     preset: Preset, contestants: Sequence[Contestant], bytes_of: Dict[str, int], extra: Dict[str, Steps]
 ) -> Dict[str, Steps]:
@@ -44,8 +53,12 @@ def planned(
     evaluations = runs + 3 * stateless * len(preset.seeds)
     steps = {}
     if preset.timed:
-        steps[MEASURING_SPEED] = training(len(contestants), pace_budget(preset), 1)
+        shapes = sum(len({trial.shape for trial in item.trials}) or 1 for item in contestants)
+        steps[MEASURING_SPEED] = training(shapes, pace_budget(preset), 1)
     steps[TUNING] = training(sum(len(item.trials) for item in contestants), preset.trial, 1)
+    if preset.search == HALVING:
+        tuned = [item for item in contestants if item.trials]
+        steps[TUNING] = training(30 * len(tuned), halving_budget(preset), 30)
     steps[TRAINING] = training(runs * preset.slices, preset.budget, preset.slices)
     steps[EVALUATING] = Steps(evaluations, _START_UP + test, preset.timed_jobs)
     steps.update(extra)
@@ -62,9 +75,12 @@ def _families(contestants: Sequence[Contestant]) -> int:
 
 def announcement(preset: Preset, contestants: Sequence[Contestant], steps: Dict[str, Steps]) -> str:
     """What is going to happen, and how long that takes."""
+    trials = f"{steps[TUNING].count} trials of {preset.trial}"
+    if preset.search == HALVING:
+        trials = f"successive halving of {halving_budget(preset)} for each"
     long = "" if preset.long is None else f", {_families(contestants)} runs of {preset.long}"
     return (
-        f"comparison: {len(contestants)} models x {len(preset.seeds)} seeds x {preset.budget}, {steps[TUNING].count} "
-        f"trials of {preset.trial}{long}; {preset.jobs} trainings at a time, one thread each: about "
+        f"comparison: {len(contestants)} models x {len(preset.seeds)} seeds x {preset.budget}, {trials}{long}; "
+        f"{preset.jobs} trainings at a time, one thread each: about "
         f"{duration(total_seconds(steps))} from the beginning"
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from experiments.comparison.contestant import OPTIMIZERS
-from experiments.comparison.presets import CPU_TIME, PRESETS, WALL_TIME, Preset
+from experiments.comparison.presets import CPU_TIME, GRID, HALVING, PRESETS, WALL_TIME, Preset
 from experiments.comparison.trials import TRIALS, Budget
 from experiments.harness.processes import ProcessorClock
 from fairseq_sharnn.errors import UsageError
@@ -155,6 +155,14 @@ OPTIONS = (
 
 # Options of a comparison with other models only.
 MODEL_OPTIONS = (
+    PresetOption(
+        "tuning",
+        str,
+        "how settings are chosen: grid, the preset's few trials (default); or halving, successive halving over lengths of "
+        "windows and chunks, rates and warm-ups, in which --trial-minutes is the budget of a trial of the last round",
+        lambda preset, value: replace(preset, search=value),
+        choices=(GRID, HALVING),
+    ),
     PresetOption("window", int, "bytes in a window of stateless models; the bytes of an update stay the same", _window),
     PresetOption(
         "optimizer",
@@ -172,6 +180,8 @@ def choose(name: str, options: Sequence[PresetOption] = (*OPTIONS, *MODEL_OPTION
         raise UsageError(f"--preset {name} is not one of {', '.join(PRESETS)}")
     if values.get("minutes") is not None and values.get("updates") is not None:
         raise UsageError("--minutes and --updates exclude each other: give one budget")
+    if values.get("trials") is not None and values.get("tuning") == HALVING:
+        raise UsageError("--trials counts the trials of --tuning grid: leave it out with --tuning halving")
     preset = PRESETS[name]
     for option in options:
         if values.get(option.name) is not None:

@@ -3,10 +3,14 @@
 from dataclasses import asdict, dataclass
 from typing import Dict, Optional, Tuple
 
+from experiments.comparison.halving import candidates, lengths
 from experiments.comparison.trials import TRIALS, Budget, Trial
 
 # What a budget in minutes counts: processor time of a training, or the time that passes.
 CPU_TIME, WALL_TIME = "cpu", "wall"
+
+# How settings are chosen: each one of a few for as long, or successive halving of many.
+GRID, HALVING = "grid", "halving"
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class Preset:
     eval_chunk, eval_lanes: SHA-RNN's T and B in evaluation. generated: bytes sampled in one timed round, a multiple of
     half a window, so that a Transformer slides equally often in every round. prompts: bytes read before. jobs: trainings
     at a time. timed_jobs: evaluations and generations at a time, 1 where their durations are reported. charge: what budgets
-    in minutes count, CPU_TIME or WALL_TIME.
+    in minutes count, CPU_TIME or WALL_TIME. search: how settings are chosen, GRID or HALVING; with HALVING `trial` is the
+    budget of a trial of the last round.
     """
 
     name: str
@@ -49,11 +54,16 @@ class Preset:
     long: Optional[Budget] = None
     optimizer: str = "lamb_min_trust"
     charge: str = WALL_TIME
+    search: str = GRID
     context_lengths: Tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
-    def trials_of(self, family: str) -> Tuple[Trial, ...]:
-        """The trials of a family: the same number for each."""
-        return TRIALS[self.tuning][family][: self.trials]
+    def trials_of(self, rates: str, family: str = "") -> Tuple[Trial, ...]:
+        """The trials with the rates of that name: the same number for each family, or the first round of halving."""
+        trials = TRIALS[self.tuning][rates]
+        if self.search == GRID:
+            return trials[: self.trials]
+        update = self.bytes_per_update
+        return candidates(trials, lengths(family or rates, self.window, self.chunk, self.context, update))
 
     @property
     def timed(self) -> bool:
@@ -71,8 +81,9 @@ class Preset:
         added is left out where it has the value that earlier versions had.
         """
         values = asdict(self)
-        if self.charge == WALL_TIME:
-            del values["charge"]
+        for name, value in (("charge", WALL_TIME), ("search", GRID)):
+            if values[name] == value:
+                del values[name]
         return {name: value for name, value in values.items() if name not in ("seeds", "long", "optimizer")}
 
 

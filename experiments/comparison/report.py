@@ -3,10 +3,18 @@
 from dataclasses import dataclass
 from typing import List, Sequence
 
-from experiments.comparison.presets import CPU_TIME, Preset
+from experiments.comparison.presets import CPU_TIME, HALVING, Preset
 from experiments.comparison.report_plots import CAPTIONS
 from experiments.comparison.results import Results
-from experiments.comparison.tables import MIB, context_table, long_table, quality_table, speed_table, trial_table
+from experiments.comparison.tables import (
+    MIB,
+    context_table,
+    long_table,
+    quality_table,
+    speed_table,
+    trial_table,
+    tuning_time_table,
+)
 from experiments.comparison.verdict import half_section, headline
 from experiments.harness.markdown import image
 
@@ -44,7 +52,7 @@ def render(results: Results, text: ReportText, plots: Sequence[str]) -> str:
             *_speed(results, text, plots),
             *_context(results, plots),
             *(["## Trust ratios", "", *_plot("trust-ratios", plots)] if results.trust else []),
-            *["## Tuning", "", text.tuning, "", *trial_table(results)],
+            *["## Tuning", "", text.tuning, "", *_tuning_time(results), *trial_table(results)],
             *["## Fairness, and what is missing", "", *(f"- {note}" for note in text.notes), ""],
             *_machine(results),
             *_commands(results),
@@ -81,6 +89,8 @@ def _budget(preset: Preset, update: str) -> str:
         what = f"Each run trains for {preset.budget} of {clock}; validation and start-up are not counted"
     side = f"{preset.jobs} run at a time, one thread each" if preset.jobs > 1 else "One runs at a time"
     lanes = f"{preset.lanes} lanes of {preset.chunk}"
+    if preset.search == HALVING:
+        lanes, update = "chunks", ", stateless models windows, both of the lengths that tuning chose"
     if preset.lanes_full is not None and preset.budget.updates is None:
         lanes += f" (with a head in every layer {preset.lanes_full}, as in the paper: fewer bytes in an update)"
     mixed = ""
@@ -137,6 +147,10 @@ def _context(results: Results, plots: Sequence[str]) -> List[str]:
         *context_table(results),
         *_plot("context-length", plots),
     ]
+
+
+def _tuning_time(results: Results) -> List[str]:
+    return tuning_time_table(results) if results.setting.preset.search == HALVING else []
 
 
 def _machine(results: Results) -> List[str]:

@@ -53,11 +53,12 @@ class RunResult(RunRecord):
 
 @dataclass
 class TrialResult(RunResult):
-    """A tuning trial: its settings, whether it was chosen, and whether the chosen rate is an end of the range."""
+    """A tuning trial: its settings, whether it was chosen, and whether the chosen rate or length is an end of its range."""
 
     options: str = ""
     chosen: bool = False
     edge: bool = False
+    length_edge: bool = False
 
 
 def run_result(run: TrainingRun, modes: Modes) -> RunResult:
@@ -83,8 +84,16 @@ def trial_result(comparison: Comparison, item: TrialRun) -> TrialResult:
     chosen = comparison.tuned.get(item.contestant.name) is item.run
     rates = [other.lr for other in item.contestant.trials]
     edge = len(set(rates)) > 1 and item.trial.lr in (min(rates), max(rates))
+    lengths = [other.length for other in item.contestant.trials if other.length is not None]
+    length_edge = len(set(lengths)) > 1 and item.trial.length in (min(lengths), max(lengths))
     result = run_result(item.run, modes_of(item.contestant, 0))
-    return TrialResult(**_values(result), options=str(item.trial), chosen=chosen, edge=chosen and edge)
+    return TrialResult(
+        **_values(result),
+        options=str(item.trial),
+        chosen=chosen,
+        edge=chosen and edge,
+        length_edge=chosen and length_edge,
+    )
 
 
 def _values(record) -> dict:

@@ -6,7 +6,8 @@ from functools import partial
 from statistics import mean
 from typing import Callable, Dict, List, Sequence
 
-from experiments.comparison.comparison import Comparison, TrialRun
+from experiments.comparison.comparison import Comparison, TrialRun, key_of
+from experiments.comparison.contestant import Contestant
 from experiments.comparison.evaluation import (
     BLOCKS,
     HALF,
@@ -20,7 +21,9 @@ from experiments.comparison.evaluation import (
     window_options,
 )
 from experiments.comparison.generation import generation_speed
+from experiments.comparison.halving import ROUNDS, budget_of, survivors
 from experiments.comparison.plan import EVALUATING, MEASURING_SPEED, TRAINING, TRAINING_LONGER, TUNING, pace_budget
+from experiments.comparison.presets import HALVING
 from experiments.comparison.sizes import Size, find_sizes
 from experiments.comparison.training_run import TrainingRun
 from experiments.comparison.windows import Search
@@ -42,11 +45,29 @@ def find_all_sizes(comparison: Comparison) -> None:
     """
     preset, path = comparison.preset, comparison.out / "sizes.json"
     known = from_plain(Dict[str, Size], read_json(path) or {})
-    lacking = [contestant for contestant in comparison.contestants if contestant.name not in known]
-    if lacking:
-        known.update(find_sizes(lacking, preset.parameters, preset.window, preset.chunk))
+    keys = {}
+    for contestant in comparison.contestants:
+        for trial in comparison.tuned_as(contestant).trials:
+            keys[key_of(contestant, trial)] = (contestant, trial)
+    by_length: Dict[int, List[Contestant]] = {}
+    for key, (contestant, trial) in keys.items():
+        if key not in known:
+            # parameters of a model with state do not depend on the length of its chunks
+            window = preset.window if contestant.streaming else trial.length or preset.window
+            by_length.setdefault(window, []).append(contestant)
+    found = {
+        window: find_sizes(
+            list({item.name: item for item in lacking}.values()), preset.parameters, window, preset.chunk
+        )
+        for window, lacking in by_length.items()
+    }
+    for key, (contestant, trial) in keys.items():
+        if key not in known:
+            window = preset.window if contestant.streaming else trial.length or preset.window
+            known[key] = found[window][contestant.name]
+    if found:
         write_json(path, {name: asdict(size) for name, size in known.items()})
-    comparison.sizes = {contestant.name: known[contestant.name] for contestant in comparison.contestants}
+    comparison.sizes = {key: known[key] for key in keys}
 
 
 def measure_pace(comparison: Comparison) -> None:
@@ -58,9 +79,11 @@ def measure_pace(comparison: Comparison) -> None:
     if not preset.timed:
         return
     for contestant in comparison.contestants:
-        trial, folder = comparison.tuned_as(contestant).trials[0], f"pace/{contestant.name}"
-        run = comparison.new_run(folder, "pace", contestant, trial, pace_budget(preset), slices=1, seed=1)
-        comparison.paces[contestant.name] = run
+        # one trial of each length, because the speed depends on it
+        for trial in {trial.shape: trial for trial in comparison.tuned_as(contestant).trials[::-1]}.values():
+            key = key_of(contestant, trial)
+            run = comparison.new_run(f"pace/{key}", "pace", contestant, trial, pace_budget(preset), slices=1, seed=1)
+            comparison.paces[key] = run
     train(comparison, list(comparison.paces.values()), MEASURING_SPEED)
     for name, run in comparison.paces.items():
         if not run.record.failed and preset.budget.seconds is not None:
@@ -80,23 +103,55 @@ def check_budget(comparison: Comparison, name: str, pace: TrainingRun) -> None:
 
 
 def tune(comparison: Comparison) -> None:
-    """Train the same number of trials for each contestant; the best by validation is what it trains with."""
+    """Find what each contestant trains with: the best by validation of its trials, which have the same time for each."""
+    if comparison.preset.search == HALVING:
+        _tune_by_halving(comparison)
+        return
     for contestant in comparison.contestants:
         for number, trial in enumerate(contestant.trials):
             folder = f"trials/{contestant.name}-{number + 1}"
             run = comparison.new_run(folder, "trial", contestant, trial, comparison.preset.trial, slices=1, seed=1)
             comparison.trials.append(TrialRun(contestant, trial, run))
     train(comparison, [trial.run for trial in comparison.trials], TUNING)
+    _choose(comparison, comparison.trials)
+
+
+def _tune_by_halving(comparison: Comparison) -> None:
+    """Rounds of trials; each round leaves about half of the settings, which train anew for twice as long."""
+    left = {contestant.name: list(contestant.trials) for contestant in comparison.contestants}
+    for number in range(1, ROUNDS + 1):
+        trials = []
+        for contestant in comparison.contestants:
+            settings = left[contestant.name]
+            for place, trial in enumerate(settings, start=1):
+                folder = f"trials/{contestant.name}-round{number}-{place}"
+                budget = budget_of(len(settings), comparison.preset.trial)
+                run = comparison.new_run(folder, "trial", contestant, trial, budget, slices=1, seed=1)
+                trials.append(TrialRun(contestant, trial, run))
+        comparison.trials += trials
+        train(comparison, [item.run for item in trials], TUNING, more=number < ROUNDS)
+        for name in left:
+            results = {
+                item.trial: math.inf if item.run.record.failed else item.run.record.best_valid_bpb or math.inf
+                for item in trials
+                if item.contestant.name == name
+            }
+            left[name] = survivors(number, results)
+    _choose(comparison, trials)
+
+
+def _choose(comparison: Comparison, trials: Sequence[TrialRun]) -> None:
+    """Each contestant trains with the best of its trials by validation, or with those of the one that it names."""
     for contestant in comparison.contestants:
         finished = [
             (item.run.record.best_valid_bpb, number)
-            for number, item in enumerate(comparison.trials)
+            for number, item in enumerate(trials)
             if item.contestant is contestant
             and not item.run.record.failed
             and math.isfinite(item.run.record.best_valid_bpb or math.nan)
         ]
         if finished:
-            best = comparison.trials[min(finished)[1]]
+            best = trials[min(finished)[1]]
             comparison.chosen[contestant.name], comparison.tuned[contestant.name] = best.trial, best.run
     for contestant in comparison.contestants:
         owner = comparison.tuned_as(contestant)
@@ -136,10 +191,11 @@ def train_long(comparison: Comparison) -> None:
     train(comparison, comparison.long_runs, TRAINING_LONGER)
 
 
-def train(comparison: Comparison, runs: Sequence[TrainingRun], kind: str) -> None:
-    """Bring all runs to their end."""
-    comparison.runner.progress.set_left(kind, sum(run.remaining_slices for run in runs))
-    comparison.runner.do([_slices_of(run) for run in runs], kind)
+def train(comparison: Comparison, runs: Sequence[TrainingRun], kind: str, more: bool = False) -> None:
+    """Bring all runs to their end. more: whether other runs of this kind follow."""
+    if not more:
+        comparison.runner.progress.set_left(kind, sum(run.remaining_slices for run in runs))
+    comparison.runner.do([_slices_of(run) for run in runs], kind, more)
     for run in runs:
         run.drop_optimizer_state()
 
@@ -157,10 +213,9 @@ def evaluate_runs(comparison: Comparison, runs: Sequence[TrainingRun], kind: str
     steps = {}
     for run in usable:
         if run.job.contestant.streaming:
-            contestant = run.job.contestant
-            mode, options = STREAMING, streaming_options(run.preset, contestant.context_length(run.preset))
+            mode, options = STREAMING, streaming_options(run.preset, run.context)
         else:
-            mode, options = BLOCKS, block_options(comparison.preset)
+            mode, options = BLOCKS, block_options(comparison.preset, run.length)
         steps[f"{run.folder.name} {mode}"] = partial(evaluate, run, mode, options, comparison.runner.processes)
     comparison.runner.do_once(steps, kind, more=True)
     stateless = [run for run in usable if not run.job.contestant.streaming]
@@ -189,7 +244,7 @@ def _windows(comparison: Comparison, runs: Sequence[TrainingRun]) -> Dict[str, C
     """For each run, windows with the context that fits, and, if that is less, with half of each window as context."""
     steps = {}
     for run in runs:
-        window = window_length(comparison.preset, run.job.contestant)
+        window = window_length(run)
         fits = comparison.fitted_context(run.job.contestant).context
         modes = {window_mode(fits): fits} if fits > 0 else {}
         if fits < window // 2:

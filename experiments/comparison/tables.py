@@ -78,12 +78,30 @@ def _speed(value: Optional[float]) -> str:
 
 def trial_table(results: Results) -> List[str]:
     """All tuning trials that ended."""
+    several = len({trial.budget for trial in results.trials}) > 1
     rows = [
-        [results.title_of(trial.contestant), trial.options, _outcome(trial), f"{trial.updates:,}", _choice(trial)]
+        [
+            results.title_of(trial.contestant),
+            trial.options,
+            trial.budget if several else NOTHING,
+            _outcome(trial),
+            f"{trial.updates:,}",
+            _choice(trial),
+        ]
         for trial in results.trials
         if trial.ended
     ]
-    return table(*without_empty_columns(["", "trial", "valid, bits per byte", "updates", ""], rows))
+    return table(*without_empty_columns(["", "trial", "budget", "valid, bits per byte", "updates", ""], rows))
+
+
+def tuning_time_table(results: Results) -> List[str]:
+    """What tuning each contestant took, by the clock of its budget."""
+    rows = []
+    for name in dict.fromkeys(trial.contestant for trial in results.trials):
+        its = [trial for trial in results.trials if trial.contestant == name]
+        minutes = sum(trial.train_seconds for trial in its) / 60
+        rows.append([results.title_of(name), len(its), f"{minutes:,.1f}"])
+    return table(["", "trials", "minutes of training"], rows)
 
 
 def _outcome(trial: TrialResult) -> str:
@@ -93,7 +111,10 @@ def _outcome(trial: TrialResult) -> str:
 def _choice(trial: TrialResult) -> str:
     if not trial.chosen:
         return ""
-    return "**chosen** (an end of its range of rates: another may be better)" if trial.edge else "**chosen**"
+    ends = [word for word, at_end in (("rates", trial.edge), ("lengths", trial.length_edge)) if at_end]
+    return (
+        f"**chosen** (an end of its range of {' and of '.join(ends)}: another may be better)" if ends else "**chosen**"
+    )
 
 
 def long_table(results: Results) -> List[str]:

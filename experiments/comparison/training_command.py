@@ -12,6 +12,16 @@ if TYPE_CHECKING:
 _NEVER = "1000000"  # epochs
 
 
+def length_of(job: "Job", preset: Preset) -> int:
+    """Bytes in a chunk of training, or in a window of a stateless model."""
+    return job.trial.length or (preset.chunk if job.contestant.streaming else preset.window)
+
+
+def context_of(job: "Job", preset: Preset) -> int:
+    """The context length of a contestant that carries state."""
+    return job.trial.context or job.contestant.context_length(preset)
+
+
 def by_processor_time(job: "Job", preset: Preset) -> bool:
     """Whether a training is charged its CPU seconds, not the time that passes."""
     return preset.charge == CPU_TIME and job.budget.seconds is not None
@@ -26,16 +36,17 @@ def fixed_options(job: "Job", preset: Preset, data: Path, checkpoints: Path) -> 
     """fairseq-train with the options that are the same in all slices of a run."""
     streaming = job.contestant.streaming
     user_dir = PLUGIN if by_processor_time(job, preset) else job.contestant.user_dir
-    length = preset.chunk if streaming else preset.window
-    lanes = job.contestant.lanes or preset.lanes
-    if not streaming:
-        lanes = max(1, preset.bytes_per_update // preset.window)
+    length = length_of(job, preset)
+    update = (job.contestant.lanes or preset.lanes) * preset.chunk if streaming else preset.bytes_per_update
+    lanes = max(1, update // length)
+    context = () if job.trial.context is None else ("--context-length", str(job.trial.context))
     # few lanes, because each starts without context; windows start without context anyway, so as many as fit well
     valid_lanes = 16 if streaming else preset.eval_lanes * 2
     interval = max(1, preset.log_interval // 4) if job.kind == "pace" else preset.log_interval
     options = [
         *(fairseq("train"), str(data), "--user-dir", str(user_dir), "--task", "byte_level_lm"),
         *job.contestant.arguments,
+        *context,
         *job.size.options,
         *job.contestant.optimizer,
         *("--tokens-per-sample", str(length), "--batch-size", str(lanes), "--batch-size-valid", str(valid_lanes)),

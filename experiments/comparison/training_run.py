@@ -13,7 +13,14 @@ from experiments.comparison.learning_rate import LearningRate
 from experiments.comparison.presets import CPU_TIME, Preset
 from experiments.comparison.records import Point, RunRecord
 from experiments.comparison.sizes import Size
-from experiments.comparison.training_command import by_processor_time, clock_environment, fixed_options, stop_options
+from experiments.comparison.training_command import (
+    by_processor_time,
+    clock_environment,
+    context_of,
+    fixed_options,
+    length_of,
+    stop_options,
+)
 from experiments.comparison.trials import Budget, Trial
 from experiments.harness import machine
 from experiments.harness.logs import SliceLog, read_slice
@@ -69,6 +76,16 @@ class TrainingRun:
     def usable(self) -> bool:
         """Whether it ended well, so that its best checkpoint can be evaluated."""
         return self.record.ended and not self.record.failed
+
+    @property
+    def length(self) -> int:
+        """Bytes in a chunk of training, or in a window of a stateless model."""
+        return length_of(self.job, self.preset)
+
+    @property
+    def context(self) -> int:
+        """The context length of a contestant that carries state."""
+        return context_of(self.job, self.preset)
 
     @property
     def checkpoint(self) -> Path:

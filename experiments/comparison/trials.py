@@ -22,18 +22,28 @@ class Budget:
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting of the learning rate.
+    """One setting of the learning rate, and of the lengths in training.
 
     schedule: "constant"; "linear", which falls to a twentieth; or "halved", the paper's two passes, with half the rate in
     the last 5 of 37 parts of a run. warmup: a share of the run's updates, so that a short trial resembles a longer run.
+    length: bytes in a window or chunk, context: the context length; None for those of the preset and the contestant.
     """
 
     lr: float
     schedule: str
     warmup: float
+    length: Optional[int] = None
+    context: Optional[int] = None
+
+    @property
+    def shape(self) -> str:
+        """The lengths as a name: `128`, `128-512` with a context, or empty."""
+        return "-".join(str(value) for value in (self.length, self.context) if value is not None)
 
     def __str__(self) -> str:
-        return f"lr {self.lr:g}, {self.schedule}, warm-up {self.warmup:.0%} of the updates"
+        length = "" if self.length is None else f", length {self.length}"
+        context = "" if self.context is None else f", context {self.context}"
+        return f"lr {self.lr:g}, {self.schedule}, warm-up {self.warmup:.0%} of the updates{length}{context}"
 
     @property
     def end(self) -> float:

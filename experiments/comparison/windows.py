@@ -41,7 +41,7 @@ class Search:
     def __init__(self, runs: Sequence[TrainingRun], allowance: Allowance, processes: Processes, path: Path):
         self.runs, self.allowance, self.processes, self.path = runs, allowance, processes, path
         self.preset = runs[0].preset
-        self.window = window_length(self.preset, runs[0].job.contestant)
+        self.window = window_length(runs[0])
         self.reason: Optional[str] = None
 
     def is_settled(self) -> bool:

@@ -33,6 +33,7 @@ def test_each_option_is_said_once():
     changed = {
         "minutes": 7.0,
         "budget": "cpu",
+        "tuning": "halving",
         "updates": 7,
         "trial_minutes": 7.0,
         "trials": 2,

@@ -48,7 +48,9 @@ def measured(monkeypatch, tmp_path):
         monkeypatch.setattr(windows, "evaluate", evaluate)
         job = SimpleNamespace(contestant=SimpleNamespace(family=family))
         runs = [
-            SimpleNamespace(preset=PRESET, job=job, more=more, folder=tmp_path / folder / str(number))
+            SimpleNamespace(
+                preset=PRESET, length=PRESET.window, job=job, more=more, folder=tmp_path / folder / str(number)
+            )
             for number, more in enumerate(seeds)
         ]
         path = tmp_path / folder / "window.json"
