@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fairseq_sharnn.portable import sampling
 from fairseq_sharnn.portable.sampling import Settings, draw_token
+from tests.unit.waits import Waits
 
 PROBS = torch.tensor([0.05, 0.0, 0.5, 0.15, 0.3])
 
@@ -45,21 +45,6 @@ def test_a_seed_repeats_the_draw():
         draw_token(PROBS.log(), Settings(), torch.Generator().manual_seed(seed)).item() for seed in range(40)
     ]
     assert len(set(draws)) > 1
-
-
-class Waits(TorchDispatchMode):
-    """Operations for which the host waits for a GPU."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func._schema.name.split("::")[1]
-        indexed = name == "index" and any(t.dtype == torch.bool for t in args[1] if t is not None)
-        if indexed or name in ("multinomial", "nonzero", "_local_scalar_dense", "item"):
-            self.found.append(name)
-        return func(*args, **(kwargs or {}))
 
 
 def test_no_operation_waits(without_waiting):
