@@ -9,7 +9,7 @@ from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.ops import attend, boom, kernels
 from fairseq_sharnn.optim import lamb
 from fairseq_sharnn.optim.lamb import LambMinTrust
-from tests.unit.waits import Waits
+from tests.unit.counted import Waits
 
 SIZES = SHARNNSizes(40, width=16, boom_width=48, layers=3, attention_layers=(1, 2), context=50)
 NO_DROPOUT = SHARNNDropout(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

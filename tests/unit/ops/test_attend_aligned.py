@@ -16,6 +16,7 @@ from fairseq_sharnn.modules.memory import Memory, empty_memory
 from fairseq_sharnn.ops import attend as attend_module
 from fairseq_sharnn.ops import attend_aligned
 from fairseq_sharnn.ops.attend import attend
+from tests.unit.counted import Moved
 
 LANES, WIDTH, CONTEXT = 2, 16, 41
 CPU = torch.device("cpu")
@@ -185,6 +186,21 @@ def test_no_product_is_misaligned_over_500_jittered_chunks(on, chunks):
         assert (products.count, products.misaligned, most_blocks) == (chunks * 6, 0, 1)
     else:
         assert products.misaligned > chunks * 6 and most_blocks == 6
+
+
+def test_half_of_the_bytes_is_moved_at_the_papers_size():
+    """By shape only: fp16, 16 lanes, dropout, a full memory in five pieces and in one."""
+    moved = {}
+    for pieces in (5, 1):
+        rows, query, chunk = (
+            torch.empty(16, count, 1024, dtype=torch.float16, device="meta") for count in (5000, 1024, 1024)
+        )
+        segments = list(rows.split([904, *[1024] * 4], dim=1)) if pieces == 5 else [rows]
+        with aligned(pieces == 1), Moved() as counted:
+            leaves = query.requires_grad_(), chunk.requires_grad_()
+            attend_module._in_one_type(*leaves, segments, 1, 0.1, 0).backward(torch.empty_like(query))
+        moved[pieces] = counted.bytes
+    assert moved[1] < 2.8e9 and moved[5] > 5.2e9
 
 
 def test_autocast_and_the_path_are_chosen_together():

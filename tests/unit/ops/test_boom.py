@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from fairseq_sharnn.ops import boom as boom_module
 from fairseq_sharnn.ops import kernels
 from fairseq_sharnn.ops.boom import boom, boom_few_passes, boom_plain
+from tests.unit.counted import Moved
 from tests.unit.ops.oracle import SEED, close, needs_kernels
 
 
@@ -86,24 +85,6 @@ def test_few_passes_under_autocast(rate, few_passes):
     if rate == 0.0:
         exact = boom_plain(*leaves, 0.0)
         torch.testing.assert_close(out.float(), exact, rtol=0.05, atol=0.15)
-
-
-NOT_COUNTED = {"view", "_unsafe_view", "expand", "t", "detach", "empty_like", "unsqueeze", "alias", "mm", "addmm"}
-
-
-class Moved(TorchDispatchMode):
-    """Bytes that operations read and write, views and products not counted."""
-
-    def __init__(self):
-        super().__init__()
-        self.bytes = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if func._schema.name.split("::")[1] not in NOT_COUNTED:
-            tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)]
-            self.bytes += sum(tensor.untyped_storage().nbytes() for tensor in tensors)
-        return out
 
 
 def test_a_third_of_the_bytes_is_moved_at_the_papers_size():

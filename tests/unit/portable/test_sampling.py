@@ -5,7 +5,7 @@ import torch
 
 from fairseq_sharnn.portable import sampling
 from fairseq_sharnn.portable.sampling import Settings, draw_token
-from tests.unit.waits import Waits
+from tests.unit.counted import Waits
 
 PROBS = torch.tensor([0.05, 0.0, 0.5, 0.15, 0.3])
 
