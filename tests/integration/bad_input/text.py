@@ -42,14 +42,14 @@ def prepared(world, kind="word", text=b"", name="prepared"):
 
 
 def prepares(kind, *options):
-    """scripts/prepare_text.py on the raw files; nothing of its work may be left."""
+    """scripts/prepare_text.py on the raw files; where it fails, nothing of its work may be left."""
 
     def run(world):
         sources = [part for split in SPLITS for part in (f"--{split}", world.data / split)]
         there = sorted(world.data.parent.iterdir())
         options_here = [str(option).replace("SAVED", str(world.saved)) for option in options]
         finished = run_script("prepare_text", kind, world.saved.parent / "new", *sources, *options_here)
-        assert sorted(world.data.parent.iterdir()) == there
+        assert finished.code == 0 or sorted(world.data.parent.iterdir()) == there
         return finished
 
     return run
