@@ -31,8 +31,8 @@ def read_evaluations(run: TrainingRun, modes: Sequence[str]) -> List[Evaluation]
     return [record for record in records if record is not None]
 
 
-def evaluate(run: TrainingRun, mode: str, options: Sequence[str], processes: Processes) -> bool:
-    """Evaluate a run's best checkpoint and record it; False if it was evaluated already.
+def evaluate(run: TrainingRun, mode: str, options: Sequence[str], processes: Processes, split: str = "test") -> bool:
+    """Evaluate a run's best checkpoint on a split and record it under the mode; False if that was done already.
 
     Without a checkpoint (in a folder that has only records) nothing is evaluated and nothing recorded.
     """
@@ -41,7 +41,7 @@ def evaluate(run: TrainingRun, mode: str, options: Sequence[str], processes: Pro
         return False
     command = [
         *(fairseq("eval-lm"), str(run.data), "--user-dir", str(run.job.contestant.user_dir), "--task", "byte_level_lm"),
-        *("--path", str(run.checkpoint), "--gen-subset", "test", *run.preset.device, "--num-workers", "0"),
+        *("--path", str(run.checkpoint), "--gen-subset", split, *run.preset.device, "--num-workers", "0"),
         *("--log-format", "none", *options),
     ]
     log = run.folder / f"evaluation-{mode}.log"

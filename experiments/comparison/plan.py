@@ -4,7 +4,7 @@ from typing import Dict, Sequence
 
 from experiments.comparison.contestant import Contestant
 from experiments.comparison.halving import FINALISTS, ROUNDS
-from experiments.comparison.presets import HALVING, Preset
+from experiments.comparison.presets import ALL_METHODS, HALVING, Preset
 from experiments.comparison.trials import Budget
 from experiments.harness.progress import Steps, duration, total_seconds
 
@@ -13,6 +13,7 @@ MEASURING_SPEED = "measuring speed"
 TUNING = "tuning"
 TRAINING = "training"
 EVALUATING = "evaluating"
+EVALUATING_METHODS = "evaluating at equal time"
 TRAINING_LONGER = "training longer"
 EVALUATING_LONGER = "evaluating longer"
 
@@ -61,6 +62,9 @@ def planned(
         steps[TUNING] = training(30 * len(tuned), halving_budget(preset), 30)
     steps[TRAINING] = training(runs * preset.slices, preset.budget, preset.slices)
     steps[EVALUATING] = Steps(evaluations, _START_UP + test, preset.timed_jobs)
+    if preset.methods == ALL_METHODS:
+        # about six static methods and six dynamic ones on valid, which take three times as long, and most of them on test
+        steps[EVALUATING_METHODS] = Steps(20 * runs, _START_UP + 2 * test, preset.timed_jobs)
     steps.update(extra)
     if preset.long is not None:
         families, slices = _families(contestants), 2 * preset.slices

@@ -5,7 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from experiments.comparison.contestant import OPTIMIZERS
-from experiments.comparison.presets import CPU_TIME, GRID, HALVING, PRESETS, WALL_TIME, Preset
+from experiments.comparison.presets import (
+    ALL_METHODS,
+    CPU_TIME,
+    GRID,
+    HALVING,
+    MAIN_METHODS,
+    PRESETS,
+    WALL_TIME,
+    Preset,
+)
 from experiments.comparison.trials import TRIALS, Budget
 from experiments.harness.processes import ProcessorClock
 from fairseq_sharnn.errors import UsageError
@@ -155,6 +164,14 @@ OPTIONS = (
 
 # Options of a comparison with other models only.
 MODEL_OPTIONS = (
+    PresetOption(
+        "methods",
+        str,
+        "ways of evaluation: main, those of the tests (default); or all, for the comparison at equal time of evaluation, "
+        "which can be added later",
+        lambda preset, value: replace(preset, methods=value),
+        choices=(ALL_METHODS, MAIN_METHODS),
+    ),
     PresetOption(
         "tuning",
         str,

@@ -12,6 +12,9 @@ CPU_TIME, WALL_TIME = "cpu", "wall"
 # How settings are chosen: each one of a few for as long, or successive halving of many.
 GRID, HALVING = "grid", "halving"
 
+# Which ways of evaluation are measured: those of the tests, or all that a model has.
+MAIN_METHODS, ALL_METHODS = "main", "all"
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -25,7 +28,7 @@ class Preset:
     half a window, so that a Transformer slides equally often in every round. prompts: bytes read before. jobs: trainings
     at a time. timed_jobs: evaluations and generations at a time, 1 where their durations are reported. charge: what budgets
     in minutes count, CPU_TIME or WALL_TIME. search: how settings are chosen, GRID or HALVING; with HALVING `trial` is the
-    budget of a trial of the last round.
+    budget of a trial of the last round. methods: which ways of evaluation are measured, MAIN_METHODS or ALL_METHODS.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Preset:
     optimizer: str = "lamb_min_trust"
     charge: str = WALL_TIME
     search: str = GRID
+    methods: str = MAIN_METHODS
     context_lengths: Tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
     def trials_of(self, rates: str, family: str = "") -> Tuple[Trial, ...]:
@@ -84,7 +88,7 @@ class Preset:
         for name, value in (("charge", WALL_TIME), ("search", GRID)):
             if values[name] == value:
                 del values[name]
-        return {name: value for name, value in values.items() if name not in ("seeds", "long", "optimizer")}
+        return {name: value for name, value in values.items() if name not in ("seeds", "long", "optimizer", "methods")}
 
 
 SMALL_LAYERS = {"sha_rnn": 4, "deep": 6, "wide": 2, "gpt": 4, "lstm": 2}

@@ -13,9 +13,10 @@ from experiments.comparison import results, stages
 from experiments.comparison.comparison import Comparison
 from experiments.comparison.contestant import Contestant
 from experiments.comparison.device import check_device, device_in_words
+from experiments.comparison.methods import evaluate_methods
 from experiments.comparison.plan import EVALUATING_LONGER, announcement, planned
 from experiments.comparison.preset_options import OPTIONS, PresetOption, choose, with_charge
-from experiments.comparison.presets import PRESETS, Preset
+from experiments.comparison.presets import ALL_METHODS, PRESETS, Preset
 from experiments.comparison.report import ReportText, render
 from experiments.comparison.report_plots import draw_all
 from experiments.comparison.splits import Split, read_splits
@@ -226,6 +227,9 @@ def _complete(program: Program, comparison: Comparison, setting: results.Setting
     save()
     stages.evaluate_runs(comparison, comparison.runs)
     save()
+    if comparison.preset.methods == ALL_METHODS:
+        evaluate_methods(comparison)
+        save()
     program.stage.run(comparison)
     comparison.runner.progress.close(program.stage.kind)
     save()

@@ -89,6 +89,23 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class MethodResult:
+    """A contestant under one way of evaluation, on valid and on test, means over `seeds` runs.
+
+    method: its name without the rate of dynamic evaluation. title: in words. seconds: of scoring.
+    """
+
+    contestant: str
+    method: str
+    title: str
+    valid_bpb: float
+    valid_seconds: float
+    test_bpb: float
+    test_seconds: float
+    seeds: int
+
+
+@dataclass(frozen=True)
 class Generation:
     """generation.json: bytes written a second, by the length of the prompt; or the reason why there is no result."""
 

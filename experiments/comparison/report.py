@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import List, Sequence
 
+from experiments.comparison.equal_time import equal_time_headline, equal_time_section
 from experiments.comparison.presets import CPU_TIME, HALVING, Preset
 from experiments.comparison.report_plots import CAPTIONS
 from experiments.comparison.results import Results
@@ -43,11 +44,13 @@ def render(results: Results, text: ReportText, plots: Sequence[str]) -> str:
             "",
             *([] if results.complete else ["**Not complete yet: run the same command again to resume.**", ""]),
             *headline(results),
+            *equal_time_headline(results),
             f"    {results.setting.command}",
             "",
             *_data(results),
             *_quality(results, text, plots),
             *half_section(results.summaries),
+            *equal_time_section(results, _plot("methods", plots)),
             *_long(results, plots),
             *_speed(results, text, plots),
             *_context(results, plots),

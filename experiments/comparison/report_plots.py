@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
+from experiments.comparison.equal_time import method_curves
 from experiments.comparison.presets import CPU_TIME
 from experiments.comparison.records import ContextLengths, RunRecord
 from experiments.comparison.results import Results
@@ -27,6 +28,8 @@ CAPTIONS = {
     "long-valid-bytes": "The longer runs: validation against bytes read. Lower is better",
     "quality-eval-speed": "Test against evaluation speed. Further down is better, further right is faster. Joined points "
     "are one model, evaluated without and with context in its windows",
+    "methods": "Test against seconds of evaluation, a point for each method of a model. Further down is better, further "
+    "left is faster",
     "quality-generation-speed": "Test against generation speed. Further down is better, further right is faster",
     "trust-ratios": "Trust ratio of every tensor over training. A minimum trust, if there is one (0.25 as published), shows "
     "as a flat line below which no tensor goes",
@@ -56,6 +59,9 @@ def draw_all(out: Path, results: Results) -> List[str]:
         if series:
             points(folder / name, series, label, "bits per byte, test")
             drawn.append(name)
+    if results.methods:
+        points(folder / "methods", method_curves(results), "seconds of evaluation", "bits per byte, test")
+        drawn.append("methods")
     if results.trust:
         _draw_trust(folder / "trust-ratios", results.trust)
         drawn.append("trust-ratios")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from experiments.comparison.comparison import Comparison
-from experiments.comparison.presets import Preset
-from experiments.comparison.records import ContextLengths, FittedContext
+from experiments.comparison.methods import method_results
+from experiments.comparison.presets import ALL_METHODS, Preset
+from experiments.comparison.records import ContextLengths, FittedContext, MethodResult
 from experiments.comparison.run_result import RunResult, TrialResult, modes_of, run_result, trial_result
 from experiments.comparison.splits import Split
 from experiments.comparison.summary import Summary, summarise
@@ -42,6 +43,7 @@ class Results:
 
     complete: whether nothing is left to do. allowance: the time that evaluations of stateless models may take. windows: by
     contestant. context: one trained model under other context lengths. trust: lines of trust logs, by title.
+    methods: every contestant under all ways of evaluation, if they were measured.
     """
 
     setting: Setting
@@ -54,6 +56,7 @@ class Results:
     allowance: Optional[Allowance] = None
     context: Optional[ContextLengths] = None
     trust: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
+    methods: List[MethodResult] = field(default_factory=list)
 
     def title_of(self, name: str) -> str:
         """The title of a contestant."""
@@ -62,6 +65,7 @@ class Results:
 
 def collect(comparison: Comparison, setting: Setting, complete: bool) -> Results:
     """The results from the records as they are now."""
+    all_methods = comparison.preset.methods == ALL_METHODS
     windows = {item.name: comparison.fitted_context(item) for item in comparison.contestants}
 
     def result(run: TrainingRun) -> RunResult:
@@ -83,6 +87,7 @@ def collect(comparison: Comparison, setting: Setting, complete: bool) -> Results
         allowance=comparison.allowance(),
         context=read_record(ContextLengths, comparison.out / "context.json"),
         trust=_trust_ratios(comparison),
+        methods=method_results([run for run in comparison.runs if run.usable]) if all_methods else [],
     )
 
 

@@ -34,6 +34,7 @@ def test_each_option_is_said_once():
         "minutes": 7.0,
         "budget": "cpu",
         "tuning": "halving",
+        "methods": "all",
         "updates": 7,
         "trial_minutes": 7.0,
         "trials": 2,

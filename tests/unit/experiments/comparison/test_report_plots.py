@@ -2,7 +2,7 @@ import pytest
 
 from experiments.ablations.variants import variants
 from experiments.comparison.presets import PRESETS
-from experiments.comparison.records import ContextLength, ContextLengths
+from experiments.comparison.records import ContextLength, ContextLengths, MethodResult
 from experiments.comparison.report_plots import (
     CAPTIONS,
     curves,
@@ -19,7 +19,8 @@ from tests.unit.experiments.comparison.canned import canned, evaluation, run
 def test_plots_are_drawn_of_what_there_is(tmp_path):
     pytest.importorskip("matplotlib")
     trust = {"LAMB": [{"update": n, "trust": {"a.lstm.weight_hh_l0": 1 / n, "embed": 0.5}} for n in (1, 2)]}
-    names = draw_all(tmp_path, canned(trust=trust))
+    methods = [MethodResult("sha_rnn", "streaming", "streaming", 2.0, 10.0, 2.1, 9.0, 1)]
+    names = draw_all(tmp_path, canned(trust=trust, methods=methods))
     assert set(names) == set(CAPTIONS) - {"context-length"}
     lengths = [ContextLength(**vars(evaluation("context-256", 2.2)), context=256, chunk=128)]
     assert "context-length" in draw_all(tmp_path, canned(context=ContextLengths("Base", "base-seed1", 1024, lengths)))
