@@ -11,6 +11,7 @@ from torch import nn
 
 from fairseq_sharnn.compat.patching import patch
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.modules.sha_rnn import StreamNetwork
 from fairseq_sharnn.portable.gpu import BFLOAT16_CUDNN, Card, Training, lstm_in_words, training_bytes
 
 logger = logging.getLogger(__name__)
@@ -56,15 +57,20 @@ def start_in_one_line() -> None:
     @patch(Trainer, "__init__")
     def __init__(original, self, *args, **kwargs):
         original(self, *args, **kwargs)
-        sizes = getattr(getattr(getattr(self._model, "decoder", None), "network", None), "sizes", None)
-        if not self.cuda or sizes is None:
+        network = getattr(getattr(self._model, "decoder", None), "network", None)
+        if not is_on_gpu(self) or not isinstance(network, StreamNetwork):
             return
         cudnn = torch.backends.cudnn.version() or 0
         prepare_lstms(self._model, self.device, cudnn)
-        if self._model.decoder.network.rates.dropconnect > 0:  # its weights are new in each chunk, so never one piece
+        if network.rates.dropconnect > 0:  # its weights are new in each chunk, so never one piece
             warnings.filterwarnings("ignore", r"\s*RNN module weights are not part of single contiguous chunk")
         if self.is_data_parallel_master:
             logger.info(start_line(self.cfg, self._model, Card.of(), cudnn))
+
+
+def is_on_gpu(trainer: Trainer) -> bool:
+    """Whether a trainer of fairseq trains on a GPU."""
+    return trainer.cuda
 
 
 def prepare_lstms(model: nn.Module, device: torch.device, cudnn: int) -> None:

@@ -12,6 +12,7 @@ from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNSizes
 from fairseq_sharnn.portable.gpu import Card, Training, lstm_in_words, training_bytes
 from fairseq_sharnn.registration import register
+from tests.integration.forked import train_forked
 
 register()
 H100 = Card("NVIDIA H100", (9, 0), 132, 80 * 10**9)
@@ -99,6 +100,22 @@ def test_the_line_at_the_start():
         for c in (configuration(amp=True), configuration())
     )
     assert float(plain) > 1.5 * float(amp) > 1.5 * 4.7
+
+
+def pretend_to_train_on_a_gpu() -> None:
+    gpu.is_on_gpu = lambda trainer: True
+    gpu.Card.of = lambda device=None: H100
+
+
+@pytest.mark.parametrize("options", [(), ("--bf16", "--dropconnect", 0.1)], ids=str)
+def test_training_logs_the_line_once(corpus, tmp_path, options):
+    finished = train_forked(
+        corpus, tmp_path, *options, "--max-update", 1, "--no-save", before=pretend_to_train_on_a_gpu
+    )
+    assert finished.code == 0, finished.output[-3000:]
+    kind = "bfloat16" if "--bf16" in options else "float32"
+    line = finished.line(f"the LSTMs ({kind}, D 32, 4 lanes) run on ")
+    assert finished.output.count("the LSTMs (") == 1 and "estimated memory 0.0 GB of 80.0 GB" in line
 
 
 def test_the_estimate_grows_with_lanes_and_shrinks_with_checkpointing():
