@@ -15,14 +15,15 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
-from benchmarks.acceptance.processes import Stage, run
+from benchmarks.acceptance.processes import Row, Stage, run
 from benchmarks.acceptance.report import as_markdown
 from experiments.harness.folder import write_json, write_text
 
-# Kept free at the end for the sample.
-_SAMPLE = 20.0
+# Kept free at the end for the sample (seconds), and of the whole time for the training.
+_SAMPLE, _TRAINING_SHARE = 20.0, 0.35
+_MAY_BE_CUT = ("lstm", "speed", "kernels")
 # A stage is not begun with less time (seconds) than this.
 _LEAST, _LEAST_TRAINING = 3.0, 40.0
 
@@ -107,9 +108,11 @@ class Report:
 
 def accept(all_stages: List[Stage], report: Report, end: float) -> bool:
     """Run stages one after the other, until the clock (`time.time`) is at `end`. Returns whether none has failed."""
+    training = _TRAINING_SHARE * (end - time.time())
     for stage in all_stages:
         entry = report.stage(stage)
         left = end - time.time() - (0.0 if stage.name == "sample" else _SAMPLE)
+        left -= training if stage.name in _MAY_BE_CUT else 0.0
         allowed = left if stage.seconds is None else min(stage.seconds, left)
         try:
             if allowed < (_LEAST if stage.seconds is not None else _LEAST_TRAINING):
@@ -123,6 +126,17 @@ def accept(all_stages: List[Stage], report: Report, end: float) -> bool:
         report.write()
     entries = report.result["stages"].values()
     return not any(entry["failed"] or any(row.get("result") == "FAILS" for row in entry["rows"]) for entry in entries)
+
+
+def device_found(log: Path) -> str:
+    """cuda where there is one, else cpu; asked in another process, because asking may start CUDA."""
+
+    def found() -> Iterator[Row]:
+        import torch
+
+        yield {"device": "cuda" if torch.cuda.is_available() else "cpu"}
+
+    return next(run(Stage("device", "Device", found, {}, 60), log, 60))["device"]
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -140,11 +154,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
         parser.error(f"--out {args.out} is not an empty folder: name a new one")
     if args.text is not None and not Path(args.text).is_file():
         parser.error(f"--text {args.text} is not a file")
-    import torch
-
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    size = args.size or ("paper" if device.startswith("cuda") else "toy")
     args.out.mkdir(parents=True, exist_ok=True)
+    device = args.device or device_found(args.out / "log.txt")
+    size = args.size or ("paper" if device.startswith("cuda") else "toy")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     typed = "python -m benchmarks.gpu_acceptance " + " ".join(arguments if arguments is not None else sys.argv[1:])
     report = Report(args.out, typed)

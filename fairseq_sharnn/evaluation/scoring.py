@@ -10,6 +10,7 @@ from fairseq.dataclass.utils import overwrite_args_by_name
 from fairseq.sequence_scorer import SequenceScorer
 from tqdm import tqdm
 
+from fairseq_sharnn.compat.gpu import check_cards
 from fairseq_sharnn.data.corpora.base import Corpus
 from fairseq_sharnn.data.text.folder import MANIFEST, read_manifest
 from fairseq_sharnn.data.text.prepare import unknown_names
@@ -50,6 +51,8 @@ class Scorer:
         self.task.cfg.data = data
         self.codec = self.task.codec  # here, so that a damaged tokenizer is refused before any work
         self.cuda = torch.cuda.is_available() and not cpu
+        if self.cuda:
+            check_cards()
         if fp16:
             self.model.half()
         if self.cuda:

@@ -64,8 +64,10 @@ class Memory:
 
         On an accelerator that is one segment. It begins up to 7 rows early, so that it has a multiple of 8 rows.
         """
+        if not attention.is_aligned(self._blocks[0].rows.device):
+            return self.segments, 0
         early = -len(self) % ALIGNED
-        if not attention.is_aligned(self._blocks[0].rows.device) or len(self._blocks) > 1 or self._start < early:
+        if len(self._blocks) > 1 or self._start < early:  # nothing was added here: `ops.attend` copies the rows
             return self.segments, 0
         return (self._blocks[0].rows[:, self._start - early : self._stop],), early
 

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from fairseq_sharnn.data.streams.lanes import chunk_ends
+from fairseq_sharnn.evaluation.golden import check_file
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.ops import attend, boom, kernels
 from fairseq_sharnn.optim import lamb
 from fairseq_sharnn.optim.lamb import LambMinTrust
+from tests.conftest import ROOT
 from tests.unit.counted import Waits
 
 SIZES = SHARNNSizes(40, width=16, boom_width=48, layers=3, attention_layers=(1, 2), context=50)
@@ -58,6 +60,11 @@ def test_losses_are_those_of_the_cpu(request, monkeypatch, again):
         expected = losses(12)
     request.getfixturevalue("forced")
     torch.testing.assert_close(losses(12, again=again), expected, rtol=1e-11, atol=0)
+
+
+@pytest.mark.parametrize("name", ["single_head", "two_heads_odd_boom", "lamb_min_trust"])
+def test_the_golden_tensors_hold(forced, name, capsys):
+    assert check_file(str(ROOT / "tests" / "golden" / f"{name}.npz")), capsys.readouterr().out
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["kept", "checkpointed"])
