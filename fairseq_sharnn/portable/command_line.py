@@ -1,4 +1,4 @@
-"""The command line `python -m fairseq_sharnn`: info, user-dir, export, sample, score."""
+"""The command line `python -m fairseq_sharnn`: info, user-dir, export, sample, score, (de)compress."""
 
 import argparse
 import os
@@ -35,6 +35,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_sample(commands)
     _add_score(commands)
+    _add_compress(commands)
+    _add_decompress(commands)
     return parser
 
 
@@ -80,6 +82,35 @@ def _add_score(commands) -> None:
     score.add_argument("--json", action="store_true", help="print the figures as JSON")
     _add_dynamic(score)
     score.set_defaults(run=_score)
+
+
+def _add_compress(commands) -> None:
+    compress = commands.add_parser("compress", help="write a file as the bits that a model needs for it")
+    compress.add_argument("file", metavar="FILE", help="any file (- for stdin)")
+    compress.add_argument("out", metavar="OUT", help="the compressed file to write; it must not exist")
+    compress.add_argument("--model", required=True, metavar="MODEL", help=MODEL)
+    compress.add_argument("--lanes", type=int, default=8, help="stretches that are read together (default: 8)")
+    compress.add_argument("--threads", type=int, default=1, help="of torch; decompress uses as many (default: 1)")
+    _add_dynamic(compress)
+    compress.add_argument(
+        "--chunk",
+        type=int,
+        help="with --dynamic-lr: bytes (tokens) of a lane between steps (default: that of training)",
+    )
+    _add_data(compress)
+    compress.set_defaults(run=_compress)
+
+
+def _add_decompress(commands) -> None:
+    decompress = commands.add_parser("decompress", help="the file that compress read, with the same model")
+    decompress.add_argument("out", metavar="OUT", help="what compress wrote (- for stdin)")
+    decompress.add_argument("file", metavar="FILE", help="the file to write; it must not exist")
+    decompress.add_argument("--model", required=True, metavar="MODEL", help=MODEL)
+    decompress.add_argument(
+        "--max-bytes", type=int, default=1 << 30, help="refuse a file that says it holds more (default: 1 GiB)"
+    )
+    _add_data(decompress)
+    decompress.set_defaults(run=_decompress)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -144,3 +175,15 @@ def _score(options: argparse.Namespace) -> None:
     from fairseq_sharnn.portable.commands import run_score
 
     run_score(options)
+
+
+def _compress(options: argparse.Namespace) -> None:
+    from fairseq_sharnn.portable.compressor.commands import run_compress
+
+    run_compress(options)
+
+
+def _decompress(options: argparse.Namespace) -> None:
+    from fairseq_sharnn.portable.compressor.commands import run_decompress
+
+    run_decompress(options)

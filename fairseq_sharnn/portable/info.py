@@ -17,7 +17,7 @@ from fairseq_sharnn.registration import register
 
 # Packages that install a module named fairseq.
 FAIRSEQS = ("ve-fairseq", "fairseq-fixed", "fairseq", "fairseq-built", "fairseq-light")
-EXTRAS = ("safetensors", "sentencepiece", "sacremoses", "onnx", "onnxruntime")
+EXTRAS = ("safetensors", "sentencepiece", "sacremoses", "onnx", "onnxruntime", "constriction")
 PAPER_WIDTH, PAPER_LANES = 1024, 16
 
 

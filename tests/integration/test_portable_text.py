@@ -8,8 +8,11 @@ import torch
 
 from fairseq_sharnn import load
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.evaluation.dynamic import DynamicSettings
 from fairseq_sharnn.models.sha_rnn import SHARNNLanguageModel
 from fairseq_sharnn.portable import command_line, text
+from fairseq_sharnn.portable.compressor.compressor import compress, decompress
+from fairseq_sharnn.portable.compressor.container import Settings
 from tests.conftest import MICRO, ROOT, run_command
 from tests.integration.forked import eval_forked, run_script, train_forked
 from tests.integration.test_prepare_and_evaluate_text import sources
@@ -101,6 +104,20 @@ def test_without_fairseq_and_without_data(model, prepared):
     assert finished.output == ours.sample("The value of", length=12, seed=2) + "\n"
     stream = ours.stream()
     assert stream.feed("The value of\n").shape == (stream.count, ours.codec.vocab)
+
+
+def test_compressed_text_comes_back_or_is_refused(model, tmp_path):
+    """Word pieces give every text back; a model of words refuses what its tokens do not."""
+    ours = load(model[2])
+    text = "  The value of\u00e4\t is\n\n zyzzyvas  ".encode()
+    if ours.config.text == "word":
+        with pytest.raises(UsageError, match="the content does not come back exactly from the model's tokens"):
+            compress(ours, text, Settings(2))
+        return
+    for settings in (Settings(2), Settings(2, chunk=8, dynamic=DynamicSettings(1e-3))):
+        assert decompress(load(model[2]), compress(ours, text, settings)) == text
+    with pytest.raises(UsageError, match="the content is not UTF-8 at byte 0"):
+        compress(ours, b"\xff", Settings(2))
 
 
 def test_what_is_not_the_models_text(model):
