@@ -10,7 +10,8 @@
 | `evaluation`, `windows`, `generation` | the test, the context that fits an allowed time, the speed of writing |
 | `comparison`, `plan`, `methods`, `stages` | the state of a comparison, how long it takes, and what is done in which order |
 | `run_result`, `summary`, `results` | the figures of a run, of a contestant, and of all |
-| `verdict`, `equal_time`, `report_plots`, `tables`, `report` | the figures for people: the only modules here with prose |
+| `verdict`, `equal_time`, `seeds_rule` | who leads, at which time of evaluation, and whether seeds are missing |
+| `report_plots`, `tables`, `report` | the figures for people; only this row and the one above have prose |
 | `program` | a program, from its options to its report |
 
 A module imports only modules of its own row and of rows above it. `experiments.versus_transformer` and

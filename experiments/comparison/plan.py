@@ -48,10 +48,10 @@ def planned(
         seconds = budget.seconds / slices if budget.seconds is not None else _UPDATE * budget.updates / slices
         return Steps(count, _START_UP + seconds + valid, preset.jobs)
 
-    runs = len(contestants) * len(preset.seeds)
-    stateless = sum(not contestant.streaming for contestant in contestants)
+    runs = sum(len(preset.seeds_of(contestant.name)) for contestant in contestants)
+    stateless = sum(len(preset.seeds_of(item.name)) for item in contestants if not item.streaming)
     # each stateless one: blocks, two attempts to find the context that fits, windows with half of it context
-    evaluations = runs + 3 * stateless * len(preset.seeds)
+    evaluations = runs + 3 * stateless
     steps = {}
     if preset.timed:
         shapes = sum(len({trial.shape for trial in item.trials}) or 1 for item in contestants)

@@ -119,6 +119,18 @@ def parse_seeds(text: str) -> Tuple[int, ...]:
     return seeds
 
 
+def parse_more_seeds(text: str) -> Tuple[Tuple[str, Tuple[int, ...]], ...]:
+    """`sha_rnn,lstm_lm=2,3` as seeds by name. Raises UsageError."""
+    names, found, seeds = text.partition("=")
+    if not found or not all(name.strip() for name in names.split(",")):
+        raise UsageError(f"--more-seeds takes names and seeds such as sha_rnn,lstm_lm=2,3, not '{text}'")
+    try:
+        numbers = parse_seeds(seeds)
+    except UsageError as error:
+        raise UsageError(str(error).replace("--seeds", "--more-seeds", 1)) from None
+    return tuple((name.strip(), numbers) for name in names.split(","))
+
+
 OPTIONS = (
     PresetOption("minutes", float, "budget of each run: minutes of training (see --budget)", _minutes),
     PresetOption(
@@ -142,6 +154,12 @@ OPTIONS = (
         str,
         "seeds, such as 1,2,3; more can be added later",
         lambda preset, value: replace(preset, seeds=parse_seeds(value)),
+    ),
+    PresetOption(
+        "more_seeds",
+        str,
+        "further seeds of some contestants, such as sha_rnn,lstm_lm=2,3",
+        lambda preset, value: replace(preset, more_seeds=parse_more_seeds(value)),
     ),
     PresetOption(
         "long_minutes",

@@ -29,6 +29,7 @@ class Preset:
     at a time. timed_jobs: evaluations and generations at a time, 1 where their durations are reported. charge: what budgets
     in minutes count, CPU_TIME or WALL_TIME. search: how settings are chosen, GRID or HALVING; with HALVING `trial` is the
     budget of a trial of the last round. methods: which ways of evaluation are measured, MAIN_METHODS or ALL_METHODS.
+    more_seeds: further seeds of some contestants, by name.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Preset:
     charge: str = WALL_TIME
     search: str = GRID
     methods: str = MAIN_METHODS
+    more_seeds: Tuple[Tuple[str, Tuple[int, ...]], ...] = ()
     context_lengths: Tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
     def trials_of(self, rates: str, family: str = "") -> Tuple[Trial, ...]:
@@ -68,6 +70,16 @@ class Preset:
             return trials[: self.trials]
         update = self.bytes_per_update
         return candidates(trials, lengths(family or rates, self.window, self.chunk, self.context, update))
+
+    def seeds_of(self, name: str) -> Tuple[int, ...]:
+        """The seeds of a contestant: those of all, and its own."""
+        own = [seed for known, seeds in self.more_seeds if known == name for seed in seeds]
+        return tuple(dict.fromkeys([*self.seeds, *own]))
+
+    @property
+    def all_seeds(self) -> Tuple[int, ...]:
+        """The seeds of any contestant."""
+        return tuple(dict.fromkeys([*self.seeds, *(seed for _, seeds in self.more_seeds for seed in seeds)]))
 
     @property
     def timed(self) -> bool:
@@ -88,7 +100,8 @@ class Preset:
         for name, value in (("charge", WALL_TIME), ("search", GRID)):
             if values[name] == value:
                 del values[name]
-        return {name: value for name, value in values.items() if name not in ("seeds", "long", "optimizer", "methods")}
+        adding = ("seeds", "more_seeds", "long", "optimizer", "methods")
+        return {name: value for name, value in values.items() if name not in adding}
 
 
 SMALL_LAYERS = {"sha_rnn": 4, "deep": 6, "wide": 2, "gpt": 4, "lstm": 2}

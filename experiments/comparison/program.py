@@ -111,6 +111,14 @@ def taking_part(
     return chosen
 
 
+def check_more_seeds(preset: Preset, contestants: Sequence[Contestant]) -> None:
+    """Raises UsageError if `--more-seeds` names a contestant that does not exist."""
+    known = [contestant.name for contestant in contestants]
+    for name, _ in preset.more_seeds:
+        if name not in known:
+            raise UsageError(f"--more-seeds {name} is not one of {', '.join(known)}")
+
+
 def in_configuration(
     contestants: Sequence[Contestant], chosen: Sequence[Contestant], known: Optional[Dict[str, Any]]
 ) -> List[Contestant]:
@@ -142,6 +150,7 @@ def run(program: Program) -> None:
     preset = with_charge(choose(args.preset, program.options, **vars(args)), args.budget, known)
     everyone = program.contestants(preset)
     chosen = taking_part(everyone, args.only, known, print)
+    check_more_seeds(preset, everyone)
     splits = read_splits(args.data)
     check_device(preset)
     check_matplotlib()

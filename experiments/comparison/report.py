@@ -7,6 +7,7 @@ from experiments.comparison.equal_time import equal_time_headline, equal_time_se
 from experiments.comparison.presets import CPU_TIME, HALVING, Preset
 from experiments.comparison.report_plots import CAPTIONS
 from experiments.comparison.results import Results
+from experiments.comparison.seeds_rule import seeds_section
 from experiments.comparison.tables import (
     MIB,
     context_table,
@@ -49,6 +50,7 @@ def render(results: Results, text: ReportText, plots: Sequence[str]) -> str:
             "",
             *_data(results),
             *_quality(results, text, plots),
+            *seeds_section(results),
             *half_section(results.summaries),
             *equal_time_section(results, _plot("methods", plots)),
             *_long(results, plots),

@@ -171,8 +171,9 @@ def train_seeds(comparison: Comparison) -> None:
             preset.slices,
             seed,
         )
-        for seed in preset.seeds
+        for seed in preset.all_seeds
         for contestant in comparison.contestants
+        if seed in preset.seeds_of(contestant.name)
     ]
     train(comparison, comparison.runs, TRAINING)
 
@@ -269,9 +270,10 @@ def count_trained_slices(comparison: Comparison) -> None:
     names = {contestant.name for contestant in comparison.contestants}
     for kind, folder in FOLDERS.items():
         records: List[Dict] = [read_json(path) for path in comparison.out.glob(f"{folder}/*/run.json")]
+        seeds_of = comparison.preset.seeds_of
         slices = sum(
             record["slices"]
             for record in records
-            if record["contestant"] in names and (folder != "runs" or record["seed"] in comparison.preset.seeds)
+            if record["contestant"] in names and (folder != "runs" or record["seed"] in seeds_of(record["contestant"]))
         )
         comparison.runner.progress.skip(kind, slices)

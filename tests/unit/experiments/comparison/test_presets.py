@@ -39,6 +39,7 @@ def test_each_option_is_said_once():
         "trial_minutes": 7.0,
         "trials": 2,
         "seeds": "7",
+        "more_seeds": "sha_rnn=7",
         "long_minutes": 7.0,
         "parameters": 7,
         "chunk": 128,
@@ -52,7 +53,7 @@ def test_each_option_is_said_once():
 
 def test_only_seeds_and_long_runs_may_be_added_to_a_comparison():
     one = choose("cpu").identity()
-    assert choose("cpu", seeds="7", long_minutes=3).identity() == one
+    assert choose("cpu", seeds="7", long_minutes=3, methods="all", more_seeds="sha_rnn=7").identity() == one
     for other in (
         {"minutes": 7},
         {"updates": 7},
