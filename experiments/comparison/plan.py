@@ -63,8 +63,8 @@ def planned(
     steps[TRAINING] = training(runs * preset.slices, preset.budget, preset.slices)
     steps[EVALUATING] = Steps(evaluations, _START_UP + test, preset.timed_jobs)
     if preset.methods == ALL_METHODS:
-        # about six static methods and six dynamic ones on valid, which take three times as long, and most of them on test
-        steps[EVALUATING_METHODS] = Steps(20 * runs, _START_UP + 2 * test, preset.timed_jobs)
+        # of each run: about twelve methods on valid and eight on test, which take twice as long as the main one
+        steps[EVALUATING_METHODS] = Steps(20 * runs, _START_UP + 2 * (0.6 * valid + 0.4 * test), preset.timed_jobs)
     steps.update(extra)
     if preset.long is not None:
         families, slices = _families(contestants), 2 * preset.slices
