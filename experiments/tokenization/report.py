@@ -39,7 +39,7 @@ def write_report(out: Path, result: StudyResult) -> None:
 def render(out: Path, result: StudyResult) -> List[str]:
     """The lines of REPORT.md. out: the folder whose name replaces paths in the commands."""
     return [
-        *_head(result),
+        *head(result),
         *_scale(result),
         *_words(result),
         *_resegmented(result),
@@ -49,7 +49,8 @@ def render(out: Path, result: StudyResult) -> List[str]:
     ]
 
 
-def _head(result: StudyResult) -> List[str]:
+def head(result: StudyResult) -> List[str]:
+    """What the report begins with: the text, the models, and what a reader of figures per word must know."""
     plan, splits, note = result.plan, result.manifests["bytes"].splits, result.manifests["bytes"].note
     passes = "once" if plan.passes == 1 else f"{plan.passes:g} times"
     return [
