@@ -1,4 +1,4 @@
-"""The command line `python -m fairseq_sharnn`: info, user-dir, export, sample, score, (de)compress."""
+"""Trained SHA-RNN models at the command line, with fairseq and without."""
 
 import argparse
 import os
@@ -28,9 +28,9 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m fairseq_sharnn", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    found = commands.add_parser("info", help="versions, fairseq, kernels, devices; what is broken and how to mend it")
+    found = _command(commands, "info", "versions and devices, and how to mend what is broken")
     found.set_defaults(run=_info)
-    folder = commands.add_parser("user-dir", help="print the folder for fairseq's --user-dir")
+    folder = _command(commands, "user-dir", "print the folder for fairseq's --user-dir")
     folder.set_defaults(run=_user_dir)
     _add_export(commands)
     _add_sample(commands)
@@ -40,8 +40,13 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _command(commands, name: str, summary: str) -> argparse.ArgumentParser:
+    """The parser of a command. Its summary fits a line of `--help` on 80 columns."""
+    return commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+
+
 def _add_export(commands) -> None:
-    export = commands.add_parser("export", help="write a checkpoint as a folder that needs no fairseq")
+    export = _command(commands, "export", "write a checkpoint as a folder that needs no fairseq")
     export.add_argument("checkpoint", metavar="CHECKPOINT", help="a fairseq checkpoint of sha_rnn")
     export.add_argument("out", metavar="OUT", help="the folder to make; it must not exist")
     export.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32", help="of the weights")
@@ -58,7 +63,7 @@ def _add_export(commands) -> None:
 
 
 def _add_sample(commands) -> None:
-    sample = commands.add_parser("sample", help="continue prompts")
+    sample = _command(commands, "sample", "continue prompts")
     _add_model(sample)
     prompts = sample.add_mutually_exclusive_group()
     prompts.add_argument("--prompt", metavar="TEXT", default="", help="the text to continue (default: none)")
@@ -73,7 +78,7 @@ def _add_sample(commands) -> None:
 
 
 def _add_score(commands) -> None:
-    score = commands.add_parser("score", help="bits per byte of files, each byte once")
+    score = _command(commands, "score", "bits per byte of files, each byte once")
     score.add_argument("files", metavar="FILE", nargs="+", help="any files")
     _add_model(score)
     score.add_argument("--lanes", type=int, help="stretches that are read together (default: 8)")
@@ -85,7 +90,7 @@ def _add_score(commands) -> None:
 
 
 def _add_compress(commands) -> None:
-    compress = commands.add_parser("compress", help="write a file as the bits that a model needs for it")
+    compress = _command(commands, "compress", "write a file as the bits that a model needs for it")
     compress.add_argument("file", metavar="FILE", help="any file (- for stdin)")
     compress.add_argument("out", metavar="OUT", help="the compressed file to write; it must not exist")
     compress.add_argument("--model", required=True, metavar="MODEL", help=MODEL)
@@ -102,7 +107,7 @@ def _add_compress(commands) -> None:
 
 
 def _add_decompress(commands) -> None:
-    decompress = commands.add_parser("decompress", help="the file that compress read, with the same model")
+    decompress = _command(commands, "decompress", "the file that compress read, with the same model")
     decompress.add_argument("out", metavar="OUT", help="what compress wrote (- for stdin)")
     decompress.add_argument("file", metavar="FILE", help="the file to write; it must not exist")
     decompress.add_argument("--model", required=True, metavar="MODEL", help=MODEL)
