@@ -111,6 +111,15 @@ def _fairseq() -> Line:
     return Line("fairseq", f"{named}, {Path(fairseq.__file__ or '').parent}")
 
 
+def install_kernels() -> str:
+    """The command that compiles the kernels for the torch of this Python: in the clone that runs, or in one to be made."""
+    install = f"{sys.executable} -m pip install --no-deps --no-build-isolation"
+    source = Path(package_folder()).parent
+    return (
+        f"{install} -e {source}" if (source / "setup.py").is_file() else f"{install} --force-reinstall PATH_OF_A_CLONE"
+    )
+
+
 def _kernels() -> Line:
     """Whether the compiled CPU kernels are in use, and why not."""
     import torch
@@ -122,7 +131,7 @@ def _kernels() -> Line:
 
     logger.removeHandler(heard)
     capability = torch.backends.cpu.get_cpu_capability()
-    install = f"{sys.executable} -m pip install --no-deps --no-build-isolation -e {Path(package_folder()).parent}"
+    install = install_kernels()
     if kernels.ops is not None:
         loaded = [Path(path).name for path in torch.ops.loaded_libraries if "cpu_torch_" in path]
         return Line("CPU kernels", f"in use on float32: {', '.join(loaded)}")
@@ -132,9 +141,7 @@ def _kernels() -> Line:
         return Line("CPU kernels", f"not in use: {heard.messages[-1]}", install)
     if platform.machine() in ("x86_64", "AMD64") and not capability.startswith("AVX"):
         return Line("CPU kernels", f"not in use: they need AVX2, and this CPU has {capability}")
-    return Line(
-        "CPU kernels", f"not compiled: plain torch is used (with a C++ compiler and a clone of the source: {install})"
-    )
+    return Line("CPU kernels", f"not compiled: plain torch is used (with a C++ compiler: {install})")
 
 
 def _devices() -> List[Line]:

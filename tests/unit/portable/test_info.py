@@ -6,6 +6,7 @@ import types
 import pytest
 
 from fairseq_sharnn.portable import gpu, info
+from tests.conftest import ROOT
 
 
 def test_which_lstm_kernel_runs_on_cuda():
@@ -40,3 +41,10 @@ def test_a_fairseq_that_lacks_a_package_gets_the_line_that_mends_it(monkeypatch)
     monkeypatch.setattr(info, "importlib", types.SimpleNamespace(util=info.importlib.util, import_module=broken))
     line = info._fairseq()
     assert "does not import" in line.text and line.mend == f"{sys.executable} -m pip install scikit-learn"
+
+
+def test_kernels_of_another_torch_get_a_command_that_can_work(monkeypatch, tmp_path):
+    """A clone is installed again; an installed wheel has no source, so a clone is needed."""
+    assert info.install_kernels().endswith(f" -e {ROOT}")
+    monkeypatch.setattr(info, "package_folder", lambda: str(tmp_path / "site-packages" / "fairseq_sharnn"))
+    assert info.install_kernels().endswith(" --force-reinstall PATH_OF_A_CLONE")
