@@ -1,8 +1,9 @@
 """The CPU kernels, compiled for torch; everything else about the package stands in pyproject.toml.
 
-The kernels need the torch that they will run with, so they are compiled without build isolation:
-`pip install --no-build-isolation -e .` or `python -m build --no-isolation`. Where torch or a C++ compiler is missing,
-the package installs without them and computes in plain torch.
+The kernels need the torch that they will run with. A build in isolation (`python -m build`) has the newest one, which
+pip installs with the package too. `pip install --no-build-isolation -e .` and `python -m build --no-isolation` take the one
+of the environment. Where torch or a C++ compiler is missing, the package installs without kernels and computes in plain
+torch.
 """
 
 import importlib.util

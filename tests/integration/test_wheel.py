@@ -1,5 +1,6 @@
 """The package as a wheel: built from a copy of the source, installed into an empty environment, and used to train."""
 
+import re
 import shutil
 import sys
 import zipfile
@@ -51,6 +52,16 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     if shutil.which("c++") or shutil.which("g++"):
         kernels = [name for name in names if name.endswith(".so")]
         assert kernels and all(name.startswith("fairseq_sharnn/ops/cpu_torch_") for name in kernels)
+
+
+def test_a_build_in_isolation_has_the_torch_of_the_installed_package():
+    """So that the kernels of `python -m build` fit the torch that pip installs with the wheel."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    build = re.search(r"\[build-system\].*?requires = \[(.*?)\]", text, re.S)[1]
+    needed = re.search(r"\ndependencies = \[(.*?)\]", text, re.S)[1]
+    fairseq = re.search(r"\nfairseq = \[(.*?)\n\]", text, re.S)[1]
+    torch_of = set(re.findall(r'"(torch[^"]*)"', build))
+    assert len(torch_of) == 2 and all(bound in needed or bound in fairseq for bound in torch_of), torch_of
 
 
 def test_an_installed_wheel_trains(environment, corpus, tmp_path):
