@@ -31,9 +31,13 @@ def commands(page: Path) -> List[List[str]]:
 
 
 def expanded(page: Path) -> List[List[str]]:
-    """`commands`, with arithmetic and variables replaced by a number, for programs that only read the words."""
-    text = re.sub(r"\$\(\(.*?\)\)|\$[A-Z]\b", "30", "".join(blocks(page, "sh")).replace("\\\n", " "))
-    return [words for words in (shlex.split(line, comments=True) for line in text.splitlines()) if words]
+    """`commands`, with arithmetic and variables replaced by a number, for programs that only read the words.
+
+    Of a loop only the commands in it are kept.
+    """
+    text = re.sub(r"\$\(\(.*?\)\)|\$([A-Z]|[a-z]+)\b", "30", "".join(blocks(page, "sh")).replace("\\\n", " "))
+    lines = (shlex.split(line, comments=True) for line in text.splitlines())
+    return [words for words in lines if words and words[0] not in ("for", "done")]
 
 
 def prose(page: Path) -> str:
