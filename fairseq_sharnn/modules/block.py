@@ -1,7 +1,7 @@
 """One layer of the paper's figure 1: LSTM, attention over memory if the layer has a head, Boom."""
 
 from functools import partial
-from typing import Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from fairseq_sharnn.modules.sizes import SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.modules.stream_state import LayerState
 from fairseq_sharnn.ops.dropout import dropconnect, dropout
 from fairseq_sharnn.ops.lstm import lstm
-from fairseq_sharnn.ops.step import StepWeights, block_step, is_single_step
+from fairseq_sharnn.ops.step import Matrix
 
 
 class Block(nn.Module):
@@ -45,12 +45,8 @@ class Block(nn.Module):
         Returns h [T, B, D] and the state after the chunk, detached from the graph.
         """
         state = self.empty_state(h) if state is None else state
-        attend = partial(self._attend, memory=state.memory)
-        if isinstance(self.boom, Boom) and is_single_step(h, self.boom.expand.weight, self.training):
-            h, hidden, cell, memory = block_step(h, state.hidden, state.cell, self._step_weights(), attend)
-            return h, LayerState(hidden, cell, memory)
         h, hidden, cell = self._recur(self.ln_input(h), state)  # [T, B, D], [B, D], [B, D]
-        h, memory = attend(self._drop(h))  # [T, B, D]: no residual around the LSTM
+        h, memory = self._attend(self._drop(h), state.memory)  # [T, B, D]: no residual around the LSTM
         f = self.ln_boom_input(h)  # [T, B, D]
         h = self.ln_boom_residual(h)  # [T, B, D]: h is replaced by its normalised self
         h = h + self._drop(self.boom(f))  # [T, B, D]
@@ -97,9 +93,27 @@ class Block(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         return dropout(x, self.dropout, self.training)
 
-    def _step_weights(self) -> StepWeights:
-        norm, before, residual, expand = self.ln_input, self.ln_boom_input, self.ln_boom_residual, self.boom.expand
-        return StepWeights(
-            (norm.weight, norm.bias, *self.lstm.all_weights[0]),
-            (before.weight, before.bias, residual.weight, residual.bias, expand.weight, expand.bias),
-        )
+    def step_weights(self, matrix: Callable[[Tensor], Matrix]) -> Optional[List[Tensor]]:
+        """The parameters in the order of ops/csrc/step.cpp; None if a part is not the paper's, or was exchanged.
+
+        matrix: how a weight is read.
+        """
+        parts = self._modules  # an attribute of a module takes ten times as long to look up as an entry
+        lstm, boom, attention = parts["lstm"], parts["boom"], parts.get("attention")
+        if not (isinstance(boom, Boom) and isinstance(lstm, nn.LSTM)):
+            return None
+        expand = boom.expand
+        if not (isinstance(expand, nn.Linear) and (attention is None or isinstance(attention.query, nn.Linear))):
+            return None
+        weight_ih, weight_hh, *biases = lstm._parameters.values()
+        weights = [*parts["ln_input"]._parameters.values(), *matrix(weight_ih), *matrix(weight_hh), *biases]
+        if attention is not None:
+            for norm in ("ln_memory", "ln_query_input"):
+                weights += parts[norm]._parameters.values()
+            weight, bias = attention.query._parameters.values()
+            weights += (*matrix(weight), bias, *attention.ln_query._parameters.values())
+            weights += (attention.query_gate, attention.key_gate, attention.value())
+        for norm in ("ln_boom_input", "ln_boom_residual"):
+            weights += parts[norm]._parameters.values()
+        weight, bias = expand._parameters.values()
+        return [*weights, *matrix(weight), bias]

@@ -19,6 +19,10 @@ class _Block:
         self.rows = rows
         self.filled = filled
 
+    def between(self, start: int, stop: int) -> Tensor:
+        """The rows [B, stop - start, D]. Most blocks are seen whole: making a view of each would slow generation down."""
+        return self.rows if start == 0 and stop == self.rows.size(1) else self.rows[:, start:stop]
+
 
 class Memory:
     """The rows that one layer attends to, oldest first. A value: `extended` returns a new one.
@@ -56,7 +60,7 @@ class Memory:
     @property
     def segments(self) -> Tuple[Tensor, ...]:
         """The rows as consecutive pieces [B, n, D], oldest first: views, not to be written to."""
-        pieces = [block.rows[:, start:stop] for block, start, stop in self._spans()]
+        pieces = [block.between(start, stop) for block, start, stop in self._spans()]
         return tuple(piece for piece in pieces if piece.size(1) > 0) or (pieces[0],)
 
     def to_attend(self) -> Tuple[Tuple[Tensor, ...], int]:

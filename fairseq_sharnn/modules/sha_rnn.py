@@ -1,17 +1,20 @@
 """The whole network, in torch only: embedding, blocks, tied output projection (spec, "Model")."""
 
 import math
-from typing import Any, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from fairseq_sharnn.modules.block import Block
 from fairseq_sharnn.modules.layer_norm import LayerNormFactory
+from fairseq_sharnn.modules.memory import LaneMemories
 from fairseq_sharnn.modules.recompute import recomputed
+from fairseq_sharnn.modules.single_step import narrowed_matrices, single_step, step_weights
 from fairseq_sharnn.modules.sizes import SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.modules.stream_state import StreamState
 from fairseq_sharnn.ops.dropout import dropout
+from fairseq_sharnn.ops.step import Matrix, is_single_step, project, takes
 
 __all__ = ["SHARNN", "SHARNNDropout", "SHARNNSizes", "StreamNetwork"]
 
@@ -32,6 +35,7 @@ class StreamNetwork(nn.Module):
         super().__init__()
         self.sizes, self.rates = sizes, rates
         self.checkpoint_activations = checkpoint_activations
+        self._narrow: Dict[Tensor, Matrix] = {}  # the weights that single steps read in fewer bits
 
     def make_blocks(self, layer_norm: LayerNormFactory) -> nn.ModuleList:
         """The layers, with PyTorch's initial values. layer_norm: makes each LayerNorm (on CUDA apex's fused one)."""
@@ -59,6 +63,10 @@ class StreamNetwork(nn.Module):
         if state is not None and state.lanes != tokens.size(1):
             raise ValueError(f"the state has {state.lanes} lanes, but the chunk has {tokens.size(1)}")
         h = dropout(self.embed(tokens), self.rates.input, self.training)  # [T, B, D]
+        weights = self._step_weights(h, state)
+        if weights is not None:
+            before = [block.empty_state(h) for block in self.blocks] if state is None else state.layers
+            return single_step(h, weights, before, self.sizes.heads, self.sizes.context)
         recompute = self.checkpoint_activations and torch.is_grad_enabled()
         layers = []
         for number, block in enumerate(self.blocks):
@@ -66,6 +74,39 @@ class StreamNetwork(nn.Module):
             h, after = recomputed(block, h, before) if recompute else block(h, before)  # [T, B, D]
             layers.append(after)
         return dropout(h, self.rates.output, self.training), StreamState(tuple(layers))
+
+    def _step_weights(self, h: Tensor, state: Optional[StreamState]) -> Optional[List[Tensor]]:
+        """What the operator of a single step takes, or None if h [T, B, D] or the network is not for it."""
+        if not is_single_step(h, self.blocks[0].ln_input.weight, self.training):
+            return None
+        memories = () if state is None else (layer.memory for layer in state.layers)
+        if any(isinstance(memory, LaneMemories) and None in memory for memory in memories):
+            return None  # lanes of nothing
+        return step_weights(self.blocks, self._narrow)
+
+    def steps_apart(self) -> bool:
+        """Whether a single step in inference computes each lane by itself: its numbers do not depend on other lanes."""
+        return takes(self.blocks[0].ln_input.weight) and step_weights(self.blocks, self._narrow) is not None
+
+    @torch.no_grad()
+    def narrow(self, kind: str) -> None:
+        """Round the layers' matrices to `bfloat16`, or to `int8` with a scale a row, for inference.
+
+        Chunks compute with the rounded values in float32. Single steps also read fewer bytes. The parameters keep the
+        rounded values, and take no gradient from here on. `train()` and loading parameters end the narrow reading.
+        """
+        self._narrow = narrowed_matrices(self.blocks, kind)
+        for weight in self._narrow:
+            weight.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "StreamNetwork":
+        if mode:
+            self._narrow = {}
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        self._narrow = {}
+        return super()._load_from_state_dict(*args, **kwargs)
 
     @torch.no_grad()
     def collapse(self) -> None:
@@ -95,4 +136,4 @@ class SHARNN(StreamNetwork):
 
     def logits(self, features: Tensor) -> Tensor:
         """Project features [..., D] on the vocabulary: h Eᵀ + b [..., V]."""
-        return nn.functional.linear(features, self.embed.weight, self.output_bias)
+        return project(features, self.embed.weight, self.output_bias)

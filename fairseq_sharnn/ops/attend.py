@@ -45,8 +45,6 @@ def _in_one_type(
         return attend_aligned(query, chunk, segments, heads, rate, unseen)
     if not kernels.usable(query, chunk, *segments):
         return attend_plain(query, chunk, segments, heads, rate)
-    if query.size(1) == 1 and rate == 0.0 and not torch.is_grad_enabled():
-        return kernels.ops.attend_step(query, segments, heads)
     return attend_fused(query, chunk, segments, heads, rate)
 
 

@@ -1,42 +1,87 @@
-"""One step of a few lanes in inference, as in generation: kernels that read each weight once.
+"""One step of a few lanes in inference, as in generation: the whole network as one operator that reads each weight once.
 
-The plain form of this step is `Block.forward` itself. Here each LayerNorm is computed together with the product that it
-feeds, because a step of one token costs little more than reading the weights.
+The plain form of this step is `Block.forward`, layer after layer. csrc/step.cpp is the only fused form. It computes each
+lane by itself: a lane's numbers depend neither on the other lanes nor on the number of threads, to the last bit.
 """
 
-from typing import Any, Callable, NamedTuple, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fairseq_sharnn.ops import kernels
 
 # Up to here a step is bound by reading the weights. With more lanes the matrix products are faster.
-FEW_LANES = 4
+MOST_LANES = 16
+
+NARROW = ("bfloat16", "int8")
+_NO_SCALES = torch.empty(0)
 
 
-class StepWeights(NamedTuple):
-    """The parameters of one block, in the order in which the kernels take them."""
+class Matrix(NamedTuple):
+    """A weight [N, K] as the step reads it: float32, bfloat16, or int8 with a scale for each row [N], else empty."""
 
-    lstm: Tuple[Tensor, ...]  # LN_input: weight, bias [D]; LSTM: weight_ih, weight_hh [4D, D], bias_ih, bias_hh [4D]
-    boom: Tuple[Tensor, ...]  # LN_boom_input and LN_boom_residual: weight, bias [D] each; W_b [H, D], b_b [H]
+    rows: Tensor
+    scales: Tensor = _NO_SCALES
+
+    def widened(self) -> Tensor:
+        """The same values in float32 [N, K]."""
+        rows = self.rows.float()
+        return rows * self.scales.unsqueeze(1) if self.rows.dtype == torch.int8 else rows
+
+
+class Rows(NamedTuple):
+    """The memories that a step reads, and writes its own row into.
+
+    segments: [b, n, D] of one group of b lanes after the other, layer by layer; the last row of each group is written.
+    counts: how many segments each group has; one 0 for a layer that does not attend.
+    """
+
+    segments: List[Tensor]
+    counts: List[int]
+
+
+def narrowed(weight: Tensor, kind: str) -> Matrix:
+    """A weight [N, K] rounded to `bfloat16`, or to `int8` with one scale a row."""
+    if kind == "bfloat16":
+        return Matrix(weight.to(torch.bfloat16).contiguous())
+    largest = weight.abs().amax(dim=1).float()
+    scales = torch.where(largest > 0, largest / 127, torch.ones_like(largest))  # [N]
+    return Matrix((weight / scales.unsqueeze(1)).round().to(torch.int8).contiguous(), scales)
 
 
 def is_single_step(h: Tensor, weight: Tensor, training: bool) -> bool:
-    """Whether h [T, B, D] and a weight are for the kernels: one step of a few lanes, no gradient, no dropout."""
-    single = len(h) == 1 and h.size(1) <= FEW_LANES
-    return single and not training and not torch.is_grad_enabled() and kernels.usable(h, weight)
+    """Whether h [T, B, D] and a weight are for the operator: one step of a few lanes, no gradient, no dropout."""
+    single = len(h) == 1 and 0 < h.size(1) <= MOST_LANES
+    return single and not training and not torch.is_grad_enabled() and takes(weight) and kernels.usable(h)
 
 
-def block_step(
-    h: Tensor, hidden: Tensor, cell: Tensor, weights: StepWeights, attend: Callable[[Tensor], Tuple[Tensor, Any]]
-) -> Tuple[Tensor, Tensor, Tensor, Any]:
-    """Run one block over a step h [1, B, D] from hidden and cell [B, D].
+def takes(weight: Tensor) -> bool:
+    """Whether the operator can read a weight: float32 on CPU, and the kernels are compiled."""
+    return kernels.usable(weight)
 
-    attend: what the block does between LSTM and Boom, [1, B, D] to [1, B, D] and its new memory.
-    Returns h, hidden, cell and the memory after the step.
+
+def step(
+    h: Tensor, weights: Sequence[Tensor], hidden: Sequence[Tensor], cell: Sequence[Tensor], rows: Rows, heads: int
+) -> Tuple[Tensor, Tuple[Tensor, ...], Tuple[Tensor, ...]]:
+    """Run all layers over h [B, D] from their hidden and cell states [B, D].
+
+    weights: `Block.step_weights` of each layer. Returns features [B, D], and the layers' hidden and cell states [B, D].
     """
-    hidden, cell = kernels.ops.lstm_step(h[0], *weights.lstm, hidden.to(h.dtype), cell.to(h.dtype))
-    h, memory = attend(hidden.unsqueeze(0))
-    h = kernels.ops.boom_step(h[0], *weights.boom)
-    return h.unsqueeze(0), hidden, cell, memory
+    features, after = kernels.ops.step(h, weights, hidden, cell, rows.segments, rows.counts, heads)
+    states = after.unbind(0)
+    return features, states[: len(hidden)], states[len(hidden) :]
+
+
+def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """features [..., D] times a weight [V, D], plus a bias [V]: [..., V]. Of a few lanes without gradient, each by itself."""
+    lanes, width = features.shape[:-1], features.size(-1)
+    if (
+        0 < lanes.numel() <= MOST_LANES
+        and not torch.is_grad_enabled()
+        and not torch.jit.is_tracing()  # a graph holds torch's own operators only
+        and kernels.usable(features, weight, bias)
+    ):
+        return kernels.ops.project(features.reshape(-1, width), weight, bias).view(*lanes, len(bias))
+    return F.linear(features, weight, bias)

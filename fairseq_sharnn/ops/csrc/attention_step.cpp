@@ -1,4 +1,5 @@
 // Attention of one query a lane, as in generation: the memory is read once, at the speed of memory.
+#include "few_lanes.h"
 #include "common.h"
 #include "operators.h"
 
@@ -7,6 +8,21 @@ namespace {
 
 constexpr int64_t kPart = 512;  // rows a task reads
 constexpr int64_t kGroup = 16;  // rows whose scores are taken before their values: they are still in the nearest cache
+
+// mixed [d] += the sum of R rows, each times its weight.
+template <int R>
+void add_rows(const float* rows, int64_t stride, const float* weights, int64_t d, float* mixed) {
+  int64_t i = 0;
+  for (; i + kVector <= d; i += kVector) {
+    Vector sum = load(mixed + i);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) sum += load(rows + r * stride + i) * weights[r];
+    store(mixed + i, sum);
+  }
+  for (; i < d; ++i) {
+    for (int r = 0; r < R; ++r) mixed[i] = std::fma(rows[r * stride + i], weights[r], mixed[i]);
+  }
+}
 
 // Running softmax over `n` rows: highest score, sum of exponentials, and the weighted sum of rows [d] in `mixed`.
 void attend_rows(const float* q, const float* rows, int64_t stride, int64_t n, int64_t d, float& highest, float& sum,
@@ -18,91 +34,95 @@ void attend_rows(const float* q, const float* rows, int64_t stride, int64_t n, i
   for (int64_t start = 0; start < n; start += kGroup) {
     const int64_t size = std::min(kGroup, n - start);
     const float* group = rows + start * stride;
+    int64_t r = 0;
+    for (; r + 8 <= size; r += 8) dot_block<8, 1>(q, d, group + r * stride, stride, d, scores + r, d);
+    for (; r < size; ++r) dot_block<1, 1>(q, d, group + r * stride, stride, d, scores + r, d);
+    std::fill(scores + size, scores + kGroup, -INFINITY);
     float top = highest;
-    for (int64_t r = 0; r < size; r += 4) {  // four sums at a time: one alone would wait for its own additions
-      const float* a = group + r * stride;
-      const float *b = a + (r + 1 < size) * stride, *c = a + 2 * (r + 2 < size) * stride, *e = a + 3 * (r + 3 < size) * stride;
-      float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
-#pragma omp simd reduction(+ : s0, s1, s2, s3)
-      for (int64_t i = 0; i < d; ++i) {
-        s0 += q[i] * a[i];
-        s1 += q[i] * b[i];
-        s2 += q[i] * c[i];
-        s3 += q[i] * e[i];
-      }
-      scores[r] = s0, scores[r + 1] = s1, scores[r + 2] = s2, scores[r + 3] = s3;
-    }
-    for (int64_t r = 0; r < size; ++r) top = scores[r] > top ? scores[r] : top;
+    for (r = 0; r < size; ++r) top = scores[r] > top ? scores[r] : top;
     if (top > highest) {
       const float shrink = start == 0 ? 0.0f : exp_approx(highest - top);
       sum *= shrink;
-#pragma omp simd
       for (int64_t i = 0; i < d; ++i) mixed[i] *= shrink;
       highest = top;
     }
-    for (int64_t r = 0; r < kGroup; ++r) {
-      scores[r] = r < size ? exp_approx(scores[r] - highest) : 0.0f;
-      sum += scores[r];
-    }
-    for (int64_t r = 0; r < size; r += 4) {
-      const float* a = group + r * stride;
-      const float *b = a + (r + 1 < size) * stride, *c = a + 2 * (r + 2 < size) * stride, *e = a + 3 * (r + 3 < size) * stride;
-      const float s0 = scores[r], s1 = scores[r + 1], s2 = scores[r + 2], s3 = scores[r + 3];
-#pragma omp simd
-      for (int64_t i = 0; i < d; ++i) mixed[i] += s0 * a[i] + s1 * b[i] + s2 * c[i] + s3 * e[i];
-    }
+    for (r = 0; r < kGroup; ++r) scores[r] = exp_approx(scores[r] - highest);
+    for (r = 0; r < size; ++r) sum += scores[r];
+    for (r = 0; r + 8 <= size; r += 8) add_rows<8>(group + r * stride, stride, scores + r, d, mixed);
+    for (; r < size; ++r) add_rows<1>(group + r * stride, stride, scores + r, d, mixed);
   }
+}
+
+// Rows of one lane's memory.
+struct Part {
+  int64_t lane;
+  const float* rows;
+  int64_t n, stride;
+};
+
+std::vector<Part> parts_of(at::TensorList segments, at::IntArrayRef counts, int64_t B, int64_t D) {
+  std::vector<Part> parts;
+  int64_t lane = 0;
+  size_t first = 0;
+  for (const int64_t count : counts) {
+    TORCH_CHECK(count > 0 && first + count <= segments.size() && segments[first].dim() == 3, "step: segments are missing");
+    const int64_t lanes = segments[first].size(0);
+    for (int64_t own = 0; own < lanes; ++own) {
+      for (const auto& m : segments.slice(first, count)) {
+        TORCH_CHECK(m.dim() == 3 && m.stride(2) == 1 && m.size(0) == lanes && lane + lanes <= B && m.size(2) == D &&
+                        m.scalar_type() == at::kFloat,
+                    "step: segments must be [B, n, D] in float32, their columns together");
+        const float* from = m.const_data_ptr<float>() + own * m.stride(0);
+        for (int64_t i = 0; i < m.size(1); i += kPart) {
+          parts.push_back({lane + own, from + i * m.stride(1), std::min(kPart, m.size(1) - i), m.stride(1)});
+        }
+      }
+    }
+    lane += lanes;
+    first += count;
+  }
+  TORCH_CHECK(lane == B && first == segments.size(), "step: segments must be of each lane once");
+  return parts;
 }
 
 }  // namespace
 
-// query [B, 1, D], segments [B, n, D] of the memory -> [B, 1, D]; no dropout.
-at::Tensor attend_step(const at::Tensor& query, at::TensorList segments, int64_t heads) {
-  const auto q = query.contiguous();
-  const int64_t B = q.size(0), D = q.size(2);
-  TORCH_CHECK(heads > 0 && D % heads == 0 && q.size(1) == 1, "attend_step: one query a lane, heads that divide the width");
-  const int64_t d = D / heads;
-  struct Part {
-    const float* rows;
-    int64_t n, lane_stride, row_stride;
-  };
-  std::vector<Part> rows;
-  for (const auto& m : segments) {
-    TORCH_CHECK(m.dim() == 3 && m.stride(2) == 1 && m.size(0) == B && m.size(2) == D,
-                "attend_step: segments must be [B, n, D], their columns together");
-    for (int64_t i = 0; i < m.size(1); i += kPart) {
-      const float* from = m.const_data_ptr<float>() + i * m.stride(1);
-      rows.push_back({from, std::min(kPart, m.size(1) - i), m.stride(0), m.stride(1)});
-    }
-  }
-  const int64_t parts = static_cast<int64_t>(rows.size());
-  TORCH_CHECK(parts > 0, "attend_step: no rows to attend to");
-  auto out = at::empty_like(q);
-  std::vector<float> highest(B * heads * parts), sum(B * heads * parts), mixed(B * heads * parts * d);
-  const float* from = q.const_data_ptr<float>();
-  at::parallel_for(0, B * heads * parts, 1, [&](int64_t begin, int64_t end) {
+// q [B, D] over the memory, `heads` heads of contiguous columns -> out [B, D]; no dropout. segments: [b, n, D] of one group
+// of b lanes after the other; counts: how many each group has. Tasks are parts of fixed size, joined in order: the result
+// does not depend on the number of threads.
+void attend_step(const float* q, at::TensorList segments, at::IntArrayRef counts, int64_t B, int64_t D, int64_t heads,
+                 float* out) {
+  const auto parts = parts_of(segments, counts, B, D);
+  const int64_t d = D / heads, count = static_cast<int64_t>(parts.size());
+  TORCH_CHECK(count > 0, "step: no rows to attend to");
+  std::vector<float> highest(heads * count), sum(heads * count), mixed(heads * count * d);
+  at::parallel_for(0, heads * count, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t head = item / parts % heads, lane = item / parts / heads;
-      const Part& part = rows[item % parts];
-      attend_rows(from + lane * D + head * d, part.rows + lane * part.lane_stride + head * d, part.row_stride, part.n, d,
-                  highest[item], sum[item], mixed.data() + item * d);
+      const int64_t head = item / count;
+      const Part& part = parts[item % count];
+      attend_rows(q + part.lane * D + head * d, part.rows + head * d, part.stride, part.n, d, highest[item], sum[item],
+                  mixed.data() + item * d);
     }
   });
-  for (int64_t which = 0; which < B * heads; ++which) {  // join the parts by their log-sum-exp
-    const float *top = highest.data() + which * parts, *own = sum.data() + which * parts;
-    const float highest_of_all = *std::max_element(top, top + parts);
-    float* to = out.mutable_data_ptr<float>() + which * d;
-    float total = 0.0f;
-    std::fill(to, to + d, 0.0f);
-    for (int64_t part = 0; part < parts; ++part) {
-      const float share = exp_approx(top[part] - highest_of_all);
-      const float* mix = mixed.data() + (which * parts + part) * d;
-      total += share * own[part];
-      for (int64_t i = 0; i < d; ++i) to[i] += share * mix[i];
+  for (int64_t head = 0; head < heads; ++head) {
+    for (int64_t first = 0; first < count;) {  // join the parts of a lane by their log-sum-exp
+      int64_t last = first;
+      while (last < count && parts[last].lane == parts[first].lane) ++last;
+      const float *top = highest.data() + head * count, *own = sum.data() + head * count;
+      const float highest_of_all = *std::max_element(top + first, top + last);
+      float* to = out + parts[first].lane * D + head * d;
+      float total = 0.0f;
+      std::fill(to, to + d, 0.0f);
+      for (int64_t part = first; part < last; ++part) {
+        const float share = exp_approx(top[part] - highest_of_all);
+        const float* mix = mixed.data() + (head * count + part) * d;
+        total += share * own[part];
+        for (int64_t i = 0; i < d; ++i) to[i] += share * mix[i];
+      }
+      for (int64_t i = 0; i < d; ++i) to[i] /= total;
+      first = last;
     }
-    for (int64_t i = 0; i < d; ++i) to[i] /= total;
   }
-  return out;
 }
 
 }  // namespace sharnn

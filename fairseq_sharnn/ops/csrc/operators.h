@@ -1,4 +1,4 @@
-// The operators, as register.cpp makes them known to torch. What each computes stands where it is defined.
+// The operators that register.cpp gives to torch, and what they share. What each computes stands where it is defined.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,17 +21,14 @@ std::tuple<at::Tensor, at::Tensor> attend_backward(const at::Tensor& grad, const
                                                    const at::Tensor& lse, int64_t heads, double rate, int64_t seed);
 
 // attention_step.cpp
-at::Tensor attend_step(const at::Tensor& query, at::TensorList segments, int64_t heads);
+void attend_step(const float* q, at::TensorList segments, at::IntArrayRef counts, int64_t B, int64_t D, int64_t heads,
+                 float* out);
 
 // step.cpp
-std::tuple<at::Tensor, at::Tensor> lstm_step(const at::Tensor& x, const at::Tensor& ln_weight,
-                                             const at::Tensor& ln_bias, const at::Tensor& weight_ih,
-                                             const at::Tensor& weight_hh, const at::Tensor& bias_ih,
-                                             const at::Tensor& bias_hh, const at::Tensor& hidden,
-                                             const at::Tensor& cell);
-at::Tensor boom_step(const at::Tensor& h, const at::Tensor& ln_weight, const at::Tensor& ln_bias,
-                     const at::Tensor& residual_weight, const at::Tensor& residual_bias, const at::Tensor& weight,
-                     const at::Tensor& bias);
+std::tuple<at::Tensor, at::Tensor> step(const at::Tensor& x, at::TensorList weights, at::TensorList hidden,
+                                        at::TensorList cell, at::TensorList segments, at::IntArrayRef counts,
+                                        int64_t heads);
+at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 // lstm.cpp
 std::tuple<at::Tensor, at::Tensor> lstm(at::Tensor gates, const at::Tensor& weight, const at::Tensor& hidden,

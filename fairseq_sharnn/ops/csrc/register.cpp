@@ -12,13 +12,10 @@ TORCH_LIBRARY(fairseq_sharnn, m) {
   m.def(
       "attend_backward(Tensor grad, Tensor query, Tensor[] segments, Tensor out, Tensor lse, int heads, float rate, "
       "int seed) -> (Tensor, Tensor)");
-  m.def("attend_step(Tensor query, Tensor[] segments, int heads) -> Tensor");
   m.def(
-      "lstm_step(Tensor x, Tensor ln_weight, Tensor ln_bias, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, "
-      "Tensor bias_hh, Tensor hidden, Tensor cell) -> (Tensor, Tensor)");
-  m.def(
-      "boom_step(Tensor h, Tensor ln_weight, Tensor ln_bias, Tensor residual_weight, Tensor residual_bias, Tensor weight, "
-      "Tensor bias) -> Tensor");
+      "step(Tensor x, Tensor[] weights, Tensor[] hidden, Tensor[] cell, Tensor(a!)[] segments, int[] counts, int heads) "
+      "-> (Tensor, Tensor)");
+  m.def("project(Tensor x, Tensor weight, Tensor bias) -> Tensor");
   m.def("lstm(Tensor(a!) gates, Tensor weight, Tensor hidden, Tensor cell) -> (Tensor, Tensor)");
   m.def("lstm_backward(Tensor grad, Tensor(a!) gates, Tensor weight, Tensor cell) -> ()");
 }
@@ -29,9 +26,8 @@ TORCH_LIBRARY_IMPL(fairseq_sharnn, CPU, m) {
   m.impl("activate_and_fold_backward", sharnn::activate_and_fold_backward);
   m.impl("attend", sharnn::attend);
   m.impl("attend_backward", sharnn::attend_backward);
-  m.impl("attend_step", sharnn::attend_step);
-  m.impl("lstm_step", sharnn::lstm_step);
-  m.impl("boom_step", sharnn::boom_step);
+  m.impl("step", sharnn::step);
+  m.impl("project", sharnn::project);
   m.impl("lstm", sharnn::lstm);
   m.impl("lstm_backward", sharnn::lstm_backward);
 }
