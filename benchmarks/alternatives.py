@@ -23,6 +23,7 @@ from benchmarks.models import CASES
 from experiments.harness.folder import write_text
 from experiments.harness.markdown import table
 from fairseq_sharnn.modules.boom import Boom
+from fairseq_sharnn.modules.sha_rnn import SHARNN
 from fairseq_sharnn.ops import kernels
 from fairseq_sharnn.ops.attend import attend, attend_plain
 from fairseq_sharnn.ops.dropout import dropout, dropout_plain, keep_mask, keep_scale
@@ -107,31 +108,23 @@ def dropout_rows() -> Dict[str, Work]:
 
 
 def step_rows() -> Dict[str, Work]:
-    module, q, memory = torch.nn.LSTM(WIDTH, WIDTH), torch.randn(1, 1, WIDTH), torch.randn(1, ROWS, WIDTH)
-    norm, state = torch.nn.LayerNorm(WIDTH), torch.zeros(1, WIDTH)
-    weights = list(module.parameters())
+    network = SHARNN(CASE.sizes(), CASE.rates()).eval()
+    network.collapse()
+    with torch.no_grad():
+        _, state = network(torch.randint(4, 260, (ROWS, 1)))
+    token = torch.randint(4, 260, (1, 1))
 
-    def without_gradient(work: Work) -> Work:
-        def run() -> None:
-            with torch.no_grad():
-                work()
+    def by_layers() -> None:
+        with torch.no_grad():
+            h = network.embed(token)
+            for block, before in zip(network.blocks, state.layers):
+                h, _ = block(h, before)
 
-        return run
+    def by_kernel() -> None:
+        with torch.no_grad():
+            network(token, state)
 
-    return {
-        "LSTM step, kernel": without_gradient(
-            lambda: kernels.ops.lstm_step(q[0], norm.weight, norm.bias, *weights, state, state)
-        ),
-        "LSTM step, torch.lstm_cell": without_gradient(lambda: torch.lstm_cell(norm(q[0]), (state, state), *weights)),
-        "LSTM step, torch.nn.LSTM": without_gradient(lambda: module(norm(q), (state[None], state[None]))),
-        "attention step, kernel": without_gradient(lambda: kernels.ops.attend_step(q, [memory], 1)),
-        "attention step, two products": without_gradient(
-            lambda: torch.bmm(torch.bmm(q, memory.transpose(1, 2)).softmax(-1), memory)
-        ),
-        "attention step, scaled_dot_product_attention": without_gradient(
-            lambda: F.scaled_dot_product_attention(q[:, None], memory[:, None], memory[:, None])
-        ),
-    }
+    return {"kernel: all layers in one operator": by_kernel, "the modules, layer after layer": by_layers}
 
 
 PIECES = {
@@ -139,7 +132,7 @@ PIECES = {
     "attention, forward and backward": attention_rows,
     "Boom, a layer, forward and backward": boom_rows,
     "dropout of [T, B, D], forward and backward": dropout_rows,
-    "one step of one lane": step_rows,
+    "one step of one lane through the network": step_rows,
 }
 
 

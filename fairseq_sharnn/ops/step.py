@@ -75,7 +75,7 @@ def step(
 
 
 def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """features [..., D] times a weight [V, D], plus a bias [V]: [..., V]. Of a few lanes without gradient, each by itself."""
+    """features [..., D] times a weight [V, D], plus a bias [V]: [..., V]. A few lanes in inference: each by itself."""
     lanes, width = features.shape[:-1], features.size(-1)
     if (
         0 < lanes.numel() <= MOST_LANES

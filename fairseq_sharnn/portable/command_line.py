@@ -122,6 +122,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="MODEL", help=MODEL)
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cpu)")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="of the computation")
+    parser.add_argument(
+        "--weights",
+        default="float32",
+        help="float32, or bfloat16 or int8: steps on CPU read fewer bytes (default: float32)",
+    )
     _add_data(parser)
 
 

@@ -11,6 +11,7 @@ from fairseq_sharnn.evaluation.dynamic import DynamicSettings
 from fairseq_sharnn.portable.checkpoint import read_checkpoint
 from fairseq_sharnn.portable.export import export, staged
 from fairseq_sharnn.portable.loading import load
+from fairseq_sharnn.portable.model import Model
 from fairseq_sharnn.portable.sampling import Piece, Settings
 from fairseq_sharnn.portable.scoring import Score
 
@@ -39,7 +40,7 @@ def run_sample(options: argparse.Namespace) -> None:
     prompts = [options.prompt.encode("utf-8", "surrogateescape")]
     if options.prompts is not None:
         prompts = _prompts(options.prompts)
-    model = load(options.model, options.device, options.dtype, options.data)
+    model = load(options.model, options.device, options.dtype, options.data, options.weights)
     seeds = [None if options.seed is None else options.seed + number for number in range(options.count)]
     each = [(prompt, seed) for prompt in prompts for seed in seeds]
     printer = _InOrder(sys.stdout, titled=len(each) > 1)
@@ -114,34 +115,58 @@ def dynamic_settings(options: argparse.Namespace) -> DynamicSettings:
 
 
 def run_score(options: argparse.Namespace) -> None:
-    """`score FILE...`: a line for each file, and one for all of them. Each file starts with the trained weights."""
+    """`score FILE...`: a line for each file, and one for all of them. Each file starts with the trained weights.
+
+    With narrow weights each file is also scored with those in float32, and the difference is printed.
+    """
+    dynamic = dynamic_settings(options)
+    if dynamic.learns and options.weights != "float32":
+        raise UsageError(f"--weights {options.weights} cannot learn: leave out --weights or --dynamic-lr")
+    texts = {name: _read(name) for name in options.files}
+    model = load(options.model, options.device, options.dtype, options.data, options.weights)
+    scores, exact = _scores(model, texts, options, dynamic), None
+    if options.weights != "float32":
+        exact = _scores(load(options.model, options.device, options.dtype, options.data), texts, options, dynamic)
+    if options.json:
+        found = {"files": _figures(scores), "all": _sum(scores).figures(), "model": options.model}
+        if exact is not None:
+            found.update(weights=options.weights, float32={"files": _figures(exact), "all": _sum(exact).figures()})
+        print(json.dumps(found, indent=1))
+        return
+    for name in [*scores, *(["all"] if len(scores) > 1 else [])]:
+        score = scores[name] if name in scores else _sum(scores)
+        _report(name, score, f"{model.codec.unit}s")
+        if exact is not None:
+            before = (exact[name] if name in exact else _sum(exact)).bits_per_byte
+            cost = f"{score.bits_per_byte - before:+.5f} bits per byte"
+            print(f"  {options.weights} weights cost {cost}: {before:.4f} in float32")
+
+
+def _scores(
+    model: Model, texts: Dict[str, bytes], options: argparse.Namespace, dynamic: DynamicSettings
+) -> Dict[str, Score]:
+    """The score of each text, with a progress bar."""
     from tqdm import tqdm
 
-    dynamic = dynamic_settings(options)
-    texts = {name: _read(name) for name in options.files}
-    model = load(options.model, options.device, options.dtype, options.data)
     scores: Dict[str, Score] = {}
     total = sum(len(text) for text in texts.values())
-    unit = f"{model.codec.unit}s"
+    of_bytes = model.codec.unit == "byte"
     with tqdm(total=total, unit="B", unit_scale=True, desc="scoring", file=sys.stderr, mininterval=0.5) as bar:
         for name, text in texts.items():
-
-            def advance(count: int, text: bytes = text) -> None:
-                bar.update(count if unit == "bytes" else 0)
-
             cut = (options.lanes, options.chunk, options.context_window)
-            scores[name] = model.score(text, *cut, name, advance, dynamic)
-            if unit != "bytes":
+            scores[name] = model.score(text, *cut, name, lambda count: bar.update(count if of_bytes else 0), dynamic)
+            if not of_bytes:
                 bar.update(len(text))
-    whole = sum(list(scores.values())[1:], next(iter(scores.values())))
-    if options.json:
-        files = {name: score.figures() for name, score in scores.items()}
-        print(json.dumps({"files": files, "all": whole.figures(), "model": options.model}, indent=1))
-        return
-    for name, score in scores.items():
-        _report(name, score, unit)
-    if len(scores) > 1:
-        _report("all", whole, unit)
+    return scores
+
+
+def _sum(scores: Dict[str, Score]) -> Score:
+    first, *others = scores.values()
+    return sum(others, first)
+
+
+def _figures(scores: Dict[str, Score]) -> Dict[str, Dict]:
+    return {name: score.figures() for name, score in scores.items()}
 
 
 def _report(name: str, score: Score, unit: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.ops.step import NARROW
 from fairseq_sharnn.portable.arguments import as_path
 from fairseq_sharnn.portable.checkpoint import Parts, read_checkpoint
 from fairseq_sharnn.portable.config import DTYPES, PortableConfig
@@ -16,6 +17,7 @@ from fairseq_sharnn.portable.network import build
 from fairseq_sharnn.portable.text import read_codec
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WEIGHT_KINDS = ("float32", *NARROW)
 
 
 def load(
@@ -23,20 +25,32 @@ def load(
     device: Optional[Union[str, torch.device]] = None,
     dtype: Optional[Union[str, torch.dtype]] = None,
     data: Optional[Union[str, "os.PathLike[str]"]] = None,
+    weights: str = "float32",
 ) -> Model:
     """Open a model: an exported folder, or a fairseq checkpoint. Needs torch only; nothing in the file is run.
 
     device: `cpu`, `cuda`, `cuda:1` (default: cpu). dtype: `float32`, `float16` or `bfloat16` (default: float32 on CPU, on
-    CUDA as the weights are stored). data: the DATA folder of a checkpoint of words or pieces, if it has moved. Raises
-    UsageError in one line, and TypeError for arguments of another kind.
+    CUDA as the weights are stored). data: the DATA folder of a checkpoint of words or pieces, if it has moved. weights:
+    `float32`, or the layers' matrices rounded to `bfloat16` or `int8` (one scale a row), which a step on CPU then reads
+    faster. Raises UsageError in one line, and TypeError for arguments of another kind.
     """
+    if weights not in WEIGHT_KINDS:
+        raise UsageError(f"--weights must be one of {', '.join(WEIGHT_KINDS)}, but it is {weights}")
     path = Path(as_path(path, "path"))
     where, kind = _device(device), _dtype(dtype)
     folder = None if data is None else as_path(data, "data")
     parts = read_folder(path) if path.is_dir() else read_checkpoint(path, folder)
     kind = kind or ("float32" if where.type == "cpu" else parts.config.dtype)
+    narrow = weights != "float32"
+    if narrow and (where.type, kind) != ("cpu", "float32"):
+        raise UsageError(
+            f"--weights {weights} is for computing in float32 on CPU, not in {kind} on {where.type}: leave out --weights, "
+            "or --device and --dtype"
+        )
     module = build(parts.config, parts.tensors, str(path))
     module.to(device=where, dtype=getattr(torch, kind))
+    if narrow:
+        module.network.narrow(weights)
     return Model(parts.config, module, parts.codec)
 
 

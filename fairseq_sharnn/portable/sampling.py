@@ -2,8 +2,9 @@
 
 A lane's numbers must not depend on the other lanes, to the last bit: a draw may turn on it. Three things see to that.
 Each prompt is read by itself. Each lane keeps a memory of its own, so lanes that have read different amounts need no
-padding. And the matrix products that lanes share have a fixed number of rows: a library may add up the same row in
-another order if there are more rows, but not if it stands in another place among as many.
+padding. And the step's kernel computes each lane by itself. Where there is no kernel, the matrix products that lanes share
+have a fixed number of rows: a library may add up the same row in another order if there are more rows, but not if it
+stands in another place among as many.
 """
 
 import math
@@ -16,14 +17,13 @@ from torch import Tensor
 from fairseq_sharnn.data.codecs import Codec
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.modules.memory import LaneMemories
-from fairseq_sharnn.modules.sha_rnn import StreamNetwork
+from fairseq_sharnn.modules.sha_rnn import SHARNN, StreamNetwork
 from fairseq_sharnn.modules.stream_state import LayerState, StreamState
-from fairseq_sharnn.ops import kernels
-from fairseq_sharnn.ops.step import FEW_LANES
+from fairseq_sharnn.ops.step import MOST_LANES
 from fairseq_sharnn.portable.arguments import as_real, as_whole, each_seed
 
-# Lanes of one batch: on CPU what the kernels for single steps take.
-_LANES_ON_CPU, _LANES_ON_CUDA = FEW_LANES, 16
+# Lanes of one batch without the kernel for single steps. On CPU a batch that is not full costs as much as a full one.
+_LANES_ON_CPU, _LANES_ON_CUDA = 4, 16
 # At lower temperatures logits overflow, and what differs in them is not drawn any more.
 _LOWEST_TEMPERATURE = 1e-30
 
@@ -61,28 +61,26 @@ class Piece(NamedTuple):
     last: bool
 
 
-def draw_token(logits: Tensor, settings: Settings, generator: Optional[torch.Generator]) -> Tensor:
-    """Draw one index (0-d) from logits [V]."""
+def draw_each(logits: Tensor, settings: Settings, generators: Sequence[Optional[torch.Generator]]) -> Tensor:
+    """Draw one index in each lane: from logits [B, V] to [B]. generators: one a lane; None is torch's default one."""
     if settings.temperature < _LOWEST_TEMPERATURE:
-        return logits.argmax()
-    logits = logits / settings.temperature
-    if 0 < settings.top_k < logits.numel():
-        logits = logits.masked_fill(logits < logits.topk(settings.top_k).values[-1], float("-inf"))
+        return logits.argmax(-1)
+    if settings.temperature != 1.0:
+        logits = logits / settings.temperature
+    if 0 < settings.top_k < logits.size(-1):
+        logits = logits.masked_fill(logits < logits.topk(settings.top_k).values[:, -1:], float("-inf"))
     if settings.top_p < 1.0:
         ordered, order = logits.softmax(-1).sort(descending=True)
         # drop what comes after the mass p is reached: never the likeliest
         dropped = (ordered.cumsum(-1) - ordered) >= settings.top_p
-        logits = logits.masked_fill(torch.zeros_like(dropped).scatter_(0, order, dropped), float("-inf"))
+        logits = logits.masked_fill(torch.zeros_like(dropped).scatter_(1, order, dropped), float("-inf"))
     probs = logits.softmax(-1)
-    if draws_without_waiting(probs.device):
-        # of exponential times with rates p the first comes from i with probability p_i
-        return (probs / torch.empty_like(probs).exponential_(1.0, generator=generator)).argmax()
-    return torch.multinomial(probs, 1, generator=generator)[0]
-
-
-def draws_without_waiting(device: torch.device) -> bool:
-    """Whether to draw without `torch.multinomial`, which makes the host wait for a GPU twice: on every accelerator."""
-    return device.type != "cpu"
+    times = torch.empty_like(probs)
+    for lane, generator in zip(times.unbind(0), generators):
+        lane.exponential_(1.0, generator=generator)
+    # Of exponential times with rates p the first comes from i with probability p_i. torch.multinomial draws the same
+    # numbers so, but it first checks p, which takes longer than the draw, and makes the host wait for a GPU.
+    return (probs / times).argmax(-1)
 
 
 class Lanes:
@@ -92,12 +90,11 @@ class Lanes:
         """Read each of the prompts [T] (ids on the network's device), which may differ in length."""
         network, logits = predictor
         self._network, self._logits = network, logits
-        weight = network.blocks[0].lstm.weight_ih_l0
-        # these kernels take each lane by itself, whatever the number of lanes
-        self._apart = kernels.usable(weight) and network.sizes.feed_forward == "boom"
+        self._apart = network.steps_apart()
+        self._projects_apart = self._apart and isinstance(network, SHARNN)  # outputs in bands have torch's products
         self._count = len(prompts)
         read = [self._read(tokens) for tokens in prompts]
-        self._rows = self._count if self._apart else most_lanes(weight.device)
+        self._rows = self._count if self._apart else most_lanes(network)
         self._features = self._filled(torch.cat([features for features, _ in read]))
         self._state = self._joined([state for _, state in read])
 
@@ -111,7 +108,7 @@ class Lanes:
 
     def logits(self) -> Tensor:
         """Logits [B, V] of what comes next in each lane, in float32."""
-        if self._apart:
+        if self._apart and not self._projects_apart:
             parts = [self._logits(lane) for lane in self._features.split(1)]
             return torch.cat(parts).float()
         return self._logits(self._features)[: self._count].float()
@@ -156,9 +153,11 @@ class Ensemble:
             lanes.read(tokens)
 
 
-def most_lanes(device: torch.device) -> int:
+def most_lanes(network: StreamNetwork) -> int:
     """Lanes of one batch."""
-    return _LANES_ON_CPU if device.type == "cpu" else _LANES_ON_CUDA
+    if network.steps_apart():
+        return MOST_LANES
+    return _LANES_ON_CPU if network.blocks[0].ln_input.weight.device.type == "cpu" else _LANES_ON_CUDA
 
 
 @torch.no_grad()
@@ -181,8 +180,7 @@ def draw_tokens(
     lanes = Ensemble(predictors, prompts)
     for step in range(settings.length):
         rows = lanes.logits().index_select(1, choice)
-        drawn = torch.stack([draw_token(row, settings, generator) for row, generator in zip(rows, generators)])
-        tokens = choice.take(drawn)
+        tokens = choice.take(draw_each(rows, settings, generators))
         yield tokens.tolist()
         if step + 1 < settings.length:
             lanes.read(tokens)
@@ -203,7 +201,7 @@ def sample_prompts(
     seeds = each_seed(seeds)
     read = [codec.encode_prompt(prompt) for prompt in prompts]
     choice = torch.tensor(list(codec.drawn), device=device)
-    size = most_lanes(device)
+    size = min(most_lanes(predictor.network) for predictor in predictors)
     for first in range(0, len(prompts), size):
         numbers = range(first, min(first + size, len(prompts)))
         shown = [Continuation(codec, read[number]) for number in numbers]

@@ -9,7 +9,7 @@ import torch
 
 from fairseq_sharnn import load
 from fairseq_sharnn.models.sha_rnn import SHARNNLanguageModel
-from fairseq_sharnn.portable.command_line import make_parser
+from fairseq_sharnn.portable.command_line import main, make_parser
 from tests.conftest import ROOT, run_command
 from tests.integration import documents
 from tests.integration.forked import eval_forked
@@ -77,6 +77,24 @@ def test_score_of_several_files_as_json(collapsed, corpus):
     assert found["all"]["bits_per_byte"] == pytest.approx(mean)
     text = (corpus / "test").read_bytes()
     assert load(collapsed).score(text).bits_per_byte == pytest.approx(one["bits_per_byte"])
+
+
+@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+def test_score_prints_what_narrow_weights_cost(collapsed, corpus, weights, capsys):
+    text = (corpus / "test").read_bytes()
+    exact, narrow = (load(collapsed, weights=kind).score(text).bits_per_byte for kind in ("float32", weights))
+    arguments = ["score", str(corpus / "test"), "--model", str(collapsed), "--weights", weights]
+    assert main(arguments) == 0
+    assert (
+        f"  {weights} weights cost {narrow - exact:+.5f} bits per byte: {exact:.4f} in float32"
+        in capsys.readouterr().out
+    )
+    assert narrow != exact and abs(narrow - exact) < 0.02
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["weights"] == weights
+    assert found["all"]["bits_per_byte"] == pytest.approx(narrow)
+    assert found["float32"]["all"]["bits_per_byte"] == pytest.approx(exact)
 
 
 def test_samples_are_those_of_from_pretrained(trained, exported):

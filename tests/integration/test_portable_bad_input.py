@@ -141,6 +141,8 @@ def test_nothing_in_a_file_is_run(tmp_path, capsys):
         (["--prompts", "nowhere.txt"], "cannot read --prompts nowhere.txt"),
         (["--device", "cuda"], "no CUDA device here"),
         (["--device", "gpu"], "device gpu is none that torch knows"),
+        (["--weights", "int4"], "--weights must be one of float32, bfloat16, int8, but it is int4"),
+        (["--weights", "int8", "--dtype", "bfloat16"], "--weights int8 is for computing in float32 on CPU"),
     ],
 )
 def test_sample_options(made, options, message):
@@ -154,6 +156,7 @@ def test_sample_options(made, options, message):
         (["--lanes", 3000], "fewer than the 3000 lanes"),
         (["--chunk", 96], "leaves no memory of the model's context of 96: choose at most 95"),
         (["--context-window", -1], "--context-window must be at least 0"),
+        (["--weights", "int8", "--dynamic-lr", 0.001], "--weights int8 cannot learn"),
     ],
 )
 def test_score_options(made, corpus, options, message):

@@ -17,7 +17,7 @@ from tests.unit.ops.oracle import VARIANT, close, needs_kernels
 pytestmark = needs_kernels
 
 
-@pytest.mark.parametrize("kernel", ["attend", "attend_step", "lstm", "boom", "dropout"])
+@pytest.mark.parametrize("kernel", ["attend", "lstm", "boom", "dropout"])
 def test_what_is_not_a_number_stays_so(kernel):
     """fairseq's checks of the loss rely on it."""
     bad = torch.randn(8, 8, 16)
@@ -25,7 +25,6 @@ def test_what_is_not_a_number_stays_so(kernel):
     with torch.no_grad():
         out = {
             "attend": lambda: kernels.ops.attend(bad, [bad.transpose(0, 1).contiguous()], 1, 0.0, 0)[0],
-            "attend_step": lambda: kernels.ops.attend_step(bad[2:3].transpose(0, 1), [bad], 1),
             "lstm": lambda: kernels.ops.lstm(bad.repeat(1, 1, 4), torch.randn(64, 16), bad[0], bad[0])[0],
             "boom": lambda: kernels.ops.activate_and_fold(bad, 16, 0.0, 0),
             "dropout": lambda: kernels.ops.dropout(bad, 0.01, 1),
@@ -70,7 +69,6 @@ def test_checkpointed_activations_are_freed_and_the_masks_drawn_again(threads, m
         (lambda o: o.attend(torch.zeros(2, 1, 6), [torch.zeros(1, 4, 6)], 4, 0.0, 0), "heads must divide"),
         (lambda o: o.attend(torch.zeros(2, 1, 6), [torch.zeros(1, 1, 6)], 1, 0.0, 0), "fewer rows than queries"),
         (lambda o: o.attend(torch.zeros(2, 1, 6), [torch.zeros(2, 4, 6)], 1, 0.0, 0), r"segments must be"),
-        (lambda o: o.attend_step(torch.zeros(1, 1, 6), [torch.zeros(1, 4, 5)], 1), "segments must be"),
         (
             lambda o: o.lstm(torch.zeros(2, 1, 64), torch.zeros(64, 15), torch.zeros(1, 16), torch.zeros(1, 16)),
             "weight",

@@ -3,17 +3,14 @@
 import pytest
 import torch
 
-from fairseq_sharnn.portable import sampling
-from fairseq_sharnn.portable.sampling import Settings, draw_token
+from fairseq_sharnn.portable.sampling import Settings, draw_each
 from tests.unit.counted import Waits
 
 PROBS = torch.tensor([0.05, 0.0, 0.5, 0.15, 0.3])
 
 
-@pytest.fixture(params=[False, True], ids=["on CPU", "as on an accelerator"], autouse=True)
-def without_waiting(request, monkeypatch):
-    monkeypatch.setattr(sampling, "draws_without_waiting", lambda device: request.param)
-    return request.param
+def draw_token(logits, settings, generator):
+    return draw_each(logits.unsqueeze(0), settings, [generator])[0]
 
 
 def frequencies(settings: Settings, draws: int = 4000) -> torch.Tensor:
@@ -47,7 +44,27 @@ def test_a_seed_repeats_the_draw():
     assert len(set(draws)) > 1
 
 
-def test_no_operation_waits(without_waiting):
+@pytest.mark.parametrize(
+    "settings", [Settings(), Settings(temperature=0.7, top_k=9), Settings(top_p=0.6), Settings(temperature=0)]
+)
+def test_lanes_together_draw_what_each_draws_by_itself(settings):
+    logits = torch.randn(5, 40, generator=torch.Generator().manual_seed(3)) * 2
+    together = draw_each(logits, settings, [torch.Generator().manual_seed(seed) for seed in range(5)])
+    apart = [draw_token(row, settings, torch.Generator().manual_seed(seed)) for seed, row in enumerate(logits)]
+    assert together.tolist() == [token.item() for token in apart]
+
+
+@pytest.mark.parametrize("vocabulary", [5, 256, 5000])
+def test_a_draw_is_that_of_multinomial(vocabulary):
+    """Texts of a seed stay what they were when `torch.multinomial` drew them."""
+    logits = torch.randn(vocabulary, generator=torch.Generator().manual_seed(7)) * 2
+    ours, theirs = (torch.Generator().manual_seed(1) for _ in range(2))
+    for _ in range(50):
+        expected = torch.multinomial(logits.softmax(-1), 1, generator=theirs)[0]
+        assert draw_token(logits, Settings(), ours) == expected
+
+
+def test_no_operation_waits():
     with Waits() as waits:
         draw_token(PROBS.log(), Settings(temperature=0.7, top_k=3, top_p=0.8), None)
-    assert waits.found == ([] if without_waiting else ["multinomial"])
+    assert not waits.found
