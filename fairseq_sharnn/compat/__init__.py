@@ -45,3 +45,4 @@ def apply() -> None:
     training.check_best_metric()
     losses.count_every_target()
     copying.let_tasks_be_copied()
+    losses.learn_from_what_is_scored()

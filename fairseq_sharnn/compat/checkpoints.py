@@ -5,17 +5,22 @@ import os
 import shutil
 from argparse import Namespace
 from contextlib import contextmanager
+from typing import Any, Dict, Optional
 
 import torch
 from fairseq import checkpoint_utils, utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.trainer import Trainer
+from omegaconf import open_dict
 
 from fairseq_sharnn.compat.checkpoint_files import check_sums, refuse_ruins, write_checkpoint
-from fairseq_sharnn.compat.option_checks import refuse_other_task
+from fairseq_sharnn.compat.option_checks import BYTES, TOKENS, refuse_other_task
 from fairseq_sharnn.compat.patching import patch, replaced
 from fairseq_sharnn.errors import UsageError
+
+# Options of the streaming tasks that checkpoints of earlier versions do not have.
+NEW_IN_TASKS = ("dynamic_lr", "dynamic_optimizer", "dynamic_decay", "dynamic_clip")
 
 
 @contextmanager
@@ -38,6 +43,7 @@ def load_safely() -> None:
             check_sums(path)
             with _torch_load(weights_only=True):
                 state = original(path, *args, **kwargs)
+            _add_new_options(state, args[0] if args else kwargs.get("arg_overrides"))
             return state
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -65,6 +71,18 @@ def load_safely() -> None:
                 f"checkpoint {':'.join(filenames)} does not fit this task's vocabulary or the model: "
                 f"{str(error).strip().splitlines()[-1].strip()}; choose the --task it was trained with"
             ) from error
+
+
+def _add_new_options(state: Dict[str, Any], overrides: Optional[Dict[str, Any]]) -> None:
+    """fairseq ignores an override that the checkpoint's configuration does not name, and an old one does not name what is
+    newer: fairseq-validate would ignore --dynamic-lr. Test: test_dynamic_evaluation.py.
+    """
+    task = (state.get("cfg") or {}).get("task")
+    known = NEW_IN_TASKS if str(getattr(task, "_name", None)) in (BYTES, TOKENS) else ()
+    for name in known:
+        if name in (overrides or {}) and name not in task:
+            with open_dict(task):
+                task[name] = overrides[name]
 
 
 def _load_in_training() -> None:

@@ -3,8 +3,10 @@
 import torch
 from fairseq.criterions.adaptive_loss import AdaptiveLoss
 from fairseq.modules import AdaptiveSoftmax
+from fairseq.sequence_scorer import SequenceScorer
 
 from fairseq_sharnn.compat.patching import patch
+from fairseq_sharnn.evaluation.learning import LEARNING, score_and_learn
 from fairseq_sharnn.models.adaptive import losses_in_bands
 
 
@@ -31,6 +33,18 @@ def count_every_target() -> None:
         sample_size = target.size(0) if self.sentence_avg else ntokens
         counts = {"ntokens": ntokens, "nsentences": target.size(0), "sample_size": sample_size}
         return loss, sample_size, {"loss": loss.data, **counts}
+
+
+def learn_from_what_is_scored() -> None:
+    """fairseq-eval-lm scores without gradients, so dynamic evaluation would need each forward pass twice. The patch: a
+    sample of such a pass is scored with gradients, and the model learns from it. Test: test_dynamic_evaluation.py.
+    """
+
+    @patch(SequenceScorer, "generate")
+    def generate(original, self, models, sample, **kwargs):
+        if LEARNING in sample:
+            return score_and_learn(self, models, sample)
+        return original(self, models, sample, **kwargs)
 
 
 def _in_float32(module, inputs, logits: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Options and paths at which fairseq ends in a traceback, or which it silently ignores: refused in one line at the start."""
 
 import ast
+import logging
 import os
 from typing import Sequence
 
@@ -9,6 +10,9 @@ from fairseq.file_io import PathManager
 
 from fairseq_sharnn.compat.fairseq_options import check_options
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.evaluation.dynamic import settings_of
+
+logger = logging.getLogger(__name__)
 
 BYTES, TOKENS = "byte_level_lm", "streaming_lm"
 
@@ -24,6 +28,11 @@ def check_training(cfg) -> None:
         raise UsageError("--write-checkpoints-asynchronously cannot replace checkpoints whole: leave it out")
     if _name(cfg.task) in (BYTES, TOKENS):
         check_options(cfg)
+        if settings_of(cfg.task).learns:
+            raise UsageError(
+                "--dynamic-lr is for evaluation, and the validation of training is static: leave it out here, and give it "
+                "to fairseq-eval-lm or fairseq-validate"
+            )
     if min(cfg.optimization.update_freq) < 1:
         raise UsageError(f"--update-freq must be at least 1, but it is {min(cfg.optimization.update_freq)}")
     checkpoint = cfg.checkpoint
@@ -61,6 +70,7 @@ def check_evaluation(cfg, name: str) -> None:
         check_options(cfg)
         if cfg.dataset.batch_size is None and cfg.dataset.max_tokens is not None:  # eval-lm leaves them out
             cfg.dataset.batch_size = max(1, cfg.dataset.max_tokens // max(1, cfg.task.tokens_per_sample))
+        logger.info(f"evaluation: {settings_of(cfg.task)}")
     if validates and cfg.dataset.batch_size is None and cfg.dataset.max_tokens is None:
         raise UsageError("give the number of lanes with --batch-size")
 

@@ -8,6 +8,7 @@ from fairseq_sharnn.compat.gpu import check_cards
 from fairseq_sharnn.compat.option_checks import BYTES, TOKENS
 from fairseq_sharnn.compat.save_folder import only_writer_of
 from fairseq_sharnn.errors import usage_errors_in_one_line
+from fairseq_sharnn.evaluation.dynamic import settings_of
 
 INTERRUPTED = 130  # exit code of a program that Ctrl-C ended: 128 + SIGINT
 
@@ -80,5 +81,5 @@ def _result_line(cfg: Any, result: Any) -> str:
     unit = {BYTES: "byte", TOKENS: "token"}.get(str(getattr(cfg.task, "_name", None)), "token")
     return (
         f"{os.path.join(cfg.task.data, cfg.dataset.gen_subset)}: {result['loss']:.4f} bits per {unit}, "
-        f"perplexity {result['perplexity']:.2f}"
+        f"perplexity {result['perplexity']:.2f}, {settings_of(cfg.task)}"
     )

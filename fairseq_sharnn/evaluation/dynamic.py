@@ -19,7 +19,7 @@ from the chunks scored so far, so that a checkpoint is all that is needed.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Dict, List, Optional, Sequence
 
 import torch
@@ -76,6 +76,15 @@ class DynamicSettings:
 
 
 STATIC = DynamicSettings()
+
+
+def settings_of(options: Any) -> DynamicSettings:
+    """The settings in a program's options, or in a task's configuration: `dynamic_lr` and so on; static without them.
+
+    Raises UsageError for values out of range.
+    """
+    given = {field.name: getattr(options, f"dynamic_{field.name}", None) for field in fields(DynamicSettings)}
+    return DynamicSettings(**{name: value for name, value in given.items() if value is not None})
 
 
 def check_warmup(context_window: int, lanes: int, option: str) -> None:

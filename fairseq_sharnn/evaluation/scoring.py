@@ -1,7 +1,7 @@
 """Nats of every token of a split, in file order, by fairseq's own scorer, for any of fairseq's language models."""
 
 import os
-from typing import Dict, List
+from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from fairseq_sharnn.data.text.folder import MANIFEST, read_manifest
 from fairseq_sharnn.data.text.prepare import unknown_names
 from fairseq_sharnn.data.text.spans import Spans, read_spans, words_of_tokens
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.evaluation.dynamic import STATIC, DynamicSettings
 from fairseq_sharnn.evaluation.scale import Scale, spelling_cost
 from fairseq_sharnn.tasks.byte_level_lm import ByteLevelLMTask
 from fairseq_sharnn.tasks.streaming import StreamingTask
@@ -65,13 +66,24 @@ class Scorer:
         self.task.load_dataset(split)
         return self.task.dataset(split)
 
-    def batches(self, corpus: Corpus, batch_size=None, tokens_per_sample=None, context_window: int = 0):
-        """fairseq's samples over a corpus, on the model's device. Options as those of fairseq-eval-lm."""
+    def batches(
+        self,
+        corpus: Corpus,
+        batch_size: Optional[int] = None,
+        tokens_per_sample: Optional[int] = None,
+        context_window: int = 0,
+        dynamic: DynamicSettings = STATIC,
+    ) -> Iterator[Dict[str, Any]]:
+        """fairseq's samples over a corpus, on the model's device. Options as those of fairseq-eval-lm.
+
+        dynamic: with a rate above 0, fairseq's scorer lets the model learn from each sample after it has scored it.
+        """
         length = self.trained_length if tokens_per_sample is None else tokens_per_sample
         if length < 1:
             raise UsageError(f"--tokens-per-sample must be at least 1, but it is {length}")
         # fairseq-eval-lm subtracts the window from the length, and the task adds it again
         self.task.cfg.tokens_per_sample = length - context_window
+        self.task.dynamic = dynamic
         batches = self.task.eval_lm_dataloader(
             corpus,
             batch_size=batch_size,

@@ -85,7 +85,7 @@ def _add_score(commands) -> None:
     score.add_argument("--chunk", type=int, help="bytes (tokens) read at a time (default: that of training)")
     score.add_argument("--context-window", type=int, default=0, help="bytes that a lane reads before its stretch")
     score.add_argument("--json", action="store_true", help="print the figures as JSON")
-    _add_dynamic(score)
+    add_dynamic(score)
     score.set_defaults(run=_score)
 
 
@@ -130,8 +130,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     _add_data(parser)
 
 
-def _add_dynamic(parser: argparse.ArgumentParser) -> None:
-    """The options of dynamic evaluation; `portable.commands.dynamic_settings` reads them."""
+def add_dynamic(parser: argparse.ArgumentParser) -> None:
+    """The options of dynamic evaluation; `evaluation.dynamic.settings_of` reads them."""
     parser.add_argument(
         "--dynamic-lr", type=float, default=0.0, help="learn from each chunk after it is scored (0: off)"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, Dict, List
 
 from fairseq_sharnn.errors import UsageError
-from fairseq_sharnn.evaluation.dynamic import DynamicSettings
+from fairseq_sharnn.evaluation.dynamic import DynamicSettings, settings_of
 from fairseq_sharnn.portable.checkpoint import read_checkpoint
 from fairseq_sharnn.portable.export import export, staged
 from fairseq_sharnn.portable.loading import load
@@ -111,7 +111,7 @@ def _shown(data: bytes, last: bool) -> "tuple[str, bytes]":
 
 def dynamic_settings(options: argparse.Namespace) -> DynamicSettings:
     """The settings of dynamic evaluation in a command's options. Raises UsageError for values out of range."""
-    return DynamicSettings(options.dynamic_lr, options.dynamic_optimizer, options.dynamic_decay, options.dynamic_clip)
+    return settings_of(options)
 
 
 def run_score(options: argparse.Namespace) -> None:

@@ -18,8 +18,16 @@ from fairseq_sharnn.data.codecs import Codec
 from fairseq_sharnn.data.corpora.base import Corpus, split_path
 from fairseq_sharnn.data.sentences import sentence_dataset
 from fairseq_sharnn.data.streams.carrier import StreamCarrier, StreamChunk
-from fairseq_sharnn.data.streams.opening import TrainingOptions, Worker, evaluation_stream, training_stream
+from fairseq_sharnn.data.streams.opening import (
+    DEFAULT_LANES,
+    TrainingOptions,
+    Worker,
+    evaluation_stream,
+    training_stream,
+)
 from fairseq_sharnn.errors import UsageError
+from fairseq_sharnn.evaluation.dynamic import STATIC, DynamicSettings, check_warmup, settings_of
+from fairseq_sharnn.evaluation.learning import LEARNING, LearningBatches, LearningIterator
 
 
 @dataclass
@@ -39,6 +47,22 @@ class StreamingConfig(FairseqDataclass):
         default=False,
         metadata={"help": "leave LSTM state and memory out of checkpoints; a resume rebuilds them by reading back"},
     )
+    dynamic_lr: float = field(
+        default=0.0,
+        metadata={
+            "help": "evaluation only: dynamic evaluation, in which the weights learn at this rate from each chunk after it "
+            "is scored (0: off)"
+        },
+    )
+    dynamic_optimizer: str = field(
+        default="adam", metadata={"help": "rule of dynamic evaluation: adam, rms (as published) or sgd"}
+    )
+    dynamic_decay: float = field(
+        default=0.0, metadata={"help": "part of the way back to the trained weights in each step of dynamic evaluation"}
+    )
+    dynamic_clip: float = field(
+        default=0.25, metadata={"help": "largest norm of a gradient in dynamic evaluation (0: any)"}
+    )
     seed: int = II("common.seed")
 
 
@@ -56,6 +80,7 @@ class StreamingTask(FairseqTask):
         self.carries_state = False
         self.context_length: Optional[int] = None
         self.adaptive_softmax = False
+        self.dynamic = settings_of(cfg)
 
     def split_file(self, folder: str, split: str) -> str:
         """Path of a split in a DATA folder (of the folder itself for ""). Raises UsageError when it is not there."""
@@ -124,10 +149,11 @@ class StreamingTask(FairseqTask):
         size = _batch_size(max_sentences, max_tokens, length)
         self._check_length(length)
         training = grouped_shuffling is not None
+        dynamic = STATIC if training else self._dynamic(worker)
         if not self.carries_state:
-            return _blocks(
-                dataset, self.dictionary, length, 0, size, self.cfg.seed if training else None, epoch, worker
-            )
+            seed = self.cfg.seed if training else None
+            blocks = _blocks(dataset, self.dictionary, length, 0, size, seed, epoch, worker)
+            return LearningIterator(blocks, dynamic) if dynamic.learns else blocks
         if training:
             options = TrainingOptions(
                 length,
@@ -136,7 +162,8 @@ class StreamingTask(FairseqTask):
                 keep_state=not self.cfg.no_save_stream_state,
             )
             return training_stream(dataset, self.dictionary, options, size, epoch, worker)
-        return evaluation_stream(dataset, self.dictionary, length, size, 0, worker)
+        stream = evaluation_stream(dataset, self.dictionary, length, size, 0, worker, dynamic.learns)
+        return LearningIterator(stream, dynamic) if dynamic.learns else stream
 
     def eval_lm_dataloader(
         self,
@@ -154,16 +181,22 @@ class StreamingTask(FairseqTask):
 
         `context_window`: how much a streaming model's lanes read before their stretch to warm up, or by how much a
         stateless model's windows of `--tokens-per-sample` overlap. (fairseq has subtracted it from `tokens_per_sample`.)
+        With dynamic evaluation the model that scores the samples learns from each of them.
         """
         if context_window < 0:
             raise UsageError(f"--context-window must not be negative, but it is {context_window}")
         window = self.cfg.tokens_per_sample + context_window
         self._check_length(window)
         worker = Worker.of(num_shards, shard_id, num_workers)
+        dynamic = self._dynamic(worker)
         iterator: iterators.EpochBatchIterator
         if self.carries_state:
             lanes = _batch_size(batch_size, None, window)
-            iterator = evaluation_stream(dataset, self.dictionary, window, lanes, context_window, worker)
+            iterator = evaluation_stream(
+                dataset, self.dictionary, window, lanes, context_window, worker, dynamic.learns
+            )
+            if dynamic.learns:
+                check_warmup(context_window, iterator.dataset.plan.lanes, "--batch-size")
         else:
             if context_window >= window:
                 raise UsageError(
@@ -174,10 +207,22 @@ class StreamingTask(FairseqTask):
                 raise UsageError(
                     f"--tokens-per-sample {window} is more than the {max_positions} positions of the model: lower it"
                 )
+            if dynamic.learns and batch_size is None:  # fairseq's 36000 tokens would be one step for a small file
+                batch_size = DEFAULT_LANES
             size = _batch_size(batch_size, max_tokens or 36000, window)
             block = window - context_window
             iterator = _blocks(dataset, self.dictionary, block, context_window, size, None, 1, worker)
-        return iterator.next_epoch_itr(shuffle=False)
+        batches = iterator.next_epoch_itr(shuffle=False)
+        return iterators.CountingIterator(LearningBatches(batches, dynamic)) if dynamic.learns else batches
+
+    def _dynamic(self, worker: Worker) -> DynamicSettings:
+        """The settings of evaluation. Raises UsageError where several workers would each learn from a part of the file."""
+        if self.dynamic.learns and worker.num_shards > 1:
+            raise UsageError(
+                f"--dynamic-lr learns from the whole file in its order, but --num-shards {worker.num_shards} cuts it into "
+                "parts: leave out --num-shards and --shard-id"
+            )
+        return self.dynamic
 
     def _check_length(self, length: int) -> None:
         """Raises UsageError for a chunk length, or window, that cannot be."""
@@ -196,6 +241,16 @@ class StreamingTask(FairseqTask):
             stream.carrier.begin_update(update_num)
             self._rebuild_state(stream, model, sample["net_input"]["src_tokens"].device)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def valid_step(self, sample, model, criterion):
+        """With dynamic evaluation (fairseq-validate), the forward pass that scores the sample is also learned from."""
+        learning = sample.get(LEARNING) if isinstance(sample, dict) else None
+        if learning is None:
+            return super().valid_step(sample, model, criterion)
+        with learning.batch(model, sample["ntokens"]) as total:
+            loss, sample_size, logging_output = criterion(model, sample)
+            total.append(loss.sum())
+        return loss.detach(), sample_size, logging_output
 
     @staticmethod
     def _rebuild_state(stream: StreamChunk, model, device) -> None:

@@ -126,7 +126,7 @@ def test_the_result_of_eval_lm_is_on_stdout(corpus, trained):
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
     loss, perplexity = re.search(r"Loss \(base 2\): ([\d.]+), Perplexity: ([\d.]+)", ended.stderr).groups()
-    assert ended.stdout == f"{corpus / 'test'}: {loss} bits per byte, perplexity {perplexity}\n"
+    assert ended.stdout == f"{corpus / 'test'}: {loss} bits per byte, perplexity {perplexity}, static\n"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ class StreamDataset(torch.utils.data.Dataset):
     ends: where each chunk ends, in columns after `first_column`.
     my_lanes: which of the plan's lanes this worker reads.
     first_column: where chunk 0 begins. Columns before it only warm the state up.
+    fresh_lanes: every lane begins with </s>, as the file does, and not with the id before its stretch. Then no lane reads
+        an id that another one scores later.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class StreamDataset(torch.utils.data.Dataset):
         ends: Sequence[int],
         my_lanes: slice,
         first_column: int = 0,
+        fresh_lanes: bool = False,
     ):
         self.corpus = corpus
         self.dictionary = dictionary
@@ -34,6 +37,7 @@ class StreamDataset(torch.utils.data.Dataset):
         self.ends = ends
         self.my_lanes = my_lanes
         self.first_column = first_column
+        self.fresh_lanes = fresh_lanes
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -50,6 +54,8 @@ class StreamDataset(torch.utils.data.Dataset):
         position, scored = self.plan.targets(self.my_lanes, start, stop)
         numbers = np.arange(self.plan.lanes)[self.my_lanes]
         sample = make_sample(self.corpus, self.dictionary, numbers, position, scored)
+        if self.fresh_lanes and start == 0:
+            sample["net_input"]["src_tokens"][:, 0] = self.dictionary.eos()
         # Plain values, which a loader process can send. The iterator adds the carrier of the state (StreamChunk).
         sample["net_input"]["stream"] = {
             "index": index,

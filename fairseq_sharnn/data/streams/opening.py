@@ -55,17 +55,24 @@ class TrainingOptions:
 
 
 def evaluation_stream(
-    corpus: Corpus, dictionary: Dictionary, length: int, lanes: Optional[int], warmup: int, worker: Worker
+    corpus: Corpus,
+    dictionary: Dictionary,
+    length: int,
+    lanes: Optional[int],
+    warmup: int,
+    worker: Worker,
+    fresh_lanes: bool = False,
 ) -> StreamIterator:
     """One pass over a corpus, in chunks of `length`, that scores each id once.
 
     lanes: of each worker (None: 8, or fewer for a short corpus). warmup: how many ids each lane reads before its stretch.
-    Raises UsageError for more lanes than ids.
+    fresh_lanes: every lane begins with </s>, as the file does, and not with the id before its stretch. Raises UsageError
+    for more lanes than ids.
     """
     lanes = _checked_lanes(corpus, lanes, worker)
     plan = evaluation_lanes(len(corpus), lanes * worker.num_shards, warmup)
     ends = chunk_ends(plan.columns, length, None)
-    dataset = StreamDataset(corpus, dictionary, plan, ends, worker.lane_slice(lanes))
+    dataset = StreamDataset(corpus, dictionary, plan, ends, worker.lane_slice(lanes), fresh_lanes=fresh_lanes)
     return StreamIterator(dataset, StreamCarrier(), epoch=1, num_workers=worker.num_workers)
 
 
