@@ -20,7 +20,7 @@ from the chunks scored so far, so that a checkpoint is all that is needed.
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -120,9 +120,9 @@ class Learner:
         self._collapsed = [vector.collapsed for vector in self._vectors]
         self._parameters: List[nn.Parameter] = list(module.parameters())
         self._learned = [parameter.requires_grad for parameter in self._parameters]
-        self._trained = [parameter.detach().clone() for parameter in self._parameters]  # w_0
-        self._weights = [_in_full(parameter.detach()) for parameter in self._parameters]  # w; the parameters, or copies
-        self._targets = [_in_full(trained) for trained in self._trained]  # w_0 in the type of w
+        self._saved = [parameter.detach().clone() for parameter in self._parameters]
+        self._trained = _flat(self._saved)  # w_0
+        self._weights, self._grad = self._trained.clone(), torch.empty_like(self._trained)  # w, g
         self._rule = _RULES[settings.optimizer](self._weights)
         half = any(parameter.dtype == torch.float16 for parameter in self._parameters)
         self._loss_scale = FIRST_LOSS_SCALE if half else 1.0
@@ -137,21 +137,28 @@ class Learner:
         """Take one step on the mean loss of a chunk that has been scored. It frees the graph of the loss."""
         found = torch.autograd.grad(loss * self._loss_scale, self._parameters, allow_unused=True)
         with torch.no_grad():
-            grads = [None if grad is None else grad.to(of.dtype) for grad, of in zip(found, self._weights)]
+            parts = [torch.zeros_like(of) if one is None else one for one, of in zip(found, self._parameters)]
+            grad = _flat(parts, self._grad)
             if self._loss_scale != 1.0:
-                grads = [None if grad is None else grad / self._loss_scale for grad in grads]
-            norm = math.sqrt(sum(float(grad.double().square().sum()) for grad in grads if grad is not None))
+                grad /= self._loss_scale
+            norm = float(torch.linalg.vector_norm(grad))
             if not math.isfinite(norm):
                 self.skipped += 1
                 self._loss_scale = max(1.0, self._loss_scale / 2)
                 return
             if 0.0 < self.settings.clip < norm:
-                grads = [None if grad is None else grad * (self.settings.clip / norm) for grad in grads]
+                grad *= self.settings.clip / norm
             self.steps += 1
-            self._rule.step(self.settings, self.steps, grads, self._targets)
-            for parameter, weight in zip(self._parameters, self._weights):
-                if parameter.data_ptr() != weight.data_ptr():
-                    parameter.copy_(weight)
+            self._move(*self._rule.step(self.steps, grad, self.settings.decay))
+
+    def _move(self, step: Tensor, pull: Union[float, Tensor]) -> None:
+        """w <- w - lr u + pull (w_0 - w), and the parameters are w."""
+        if self.settings.decay > 0.0:
+            self._weights.add_((self._trained - self._weights).mul_(pull))
+        self._weights.sub_(step, alpha=self.settings.lr)
+        sizes = [parameter.numel() for parameter in self._parameters]
+        for parameter, part in zip(self._parameters, self._weights.split(sizes)):
+            parameter.copy_(part.view_as(parameter))
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -159,8 +166,8 @@ class Learner:
         if not self._open:
             return
         self._open = False
-        for parameter, trained, learned in zip(self._parameters, self._trained, self._learned):
-            parameter.copy_(trained)
+        for parameter, saved, learned in zip(self._parameters, self._saved, self._learned):
+            parameter.copy_(saved)
             parameter.requires_grad_(learned)
         self._module.train(self._training)
         for vector, collapsed in zip(self._vectors, self._collapsed):
@@ -175,74 +182,50 @@ class Learner:
 
 
 class _Sgd:
-    """w <- w - lr g + decay (w_0 - w)"""
+    """u = g, pull = decay"""
 
-    def __init__(self, weights: Sequence[Tensor]):
-        self.weights = weights
+    def __init__(self, weights: Tensor):
+        """weights: all of them in one vector [N]."""
 
-    def step(
-        self, settings: DynamicSettings, number: int, grads: Sequence[Optional[Tensor]], targets: Sequence[Tensor]
-    ) -> None:
-        """Step `number` (from 1), in place."""
-        for weight, grad, target in zip(self.weights, grads, targets):
-            if grad is not None:
-                _move(weight, grad, settings, target)
+    def step(self, number: int, grad: Tensor, decay: float) -> Tuple[Tensor, Union[float, Tensor]]:
+        """u [N] and pull (a number, or [N]) of step `number`, which counts from 1."""
+        return grad, decay
 
 
-class _Rms(_Sgd):
-    """The published rule, with the mean square of all gradients so far."""
+class _Rms:
+    """The published rule, with the mean square of all gradients so far. Buffers are kept: new ones cost page faults."""
 
-    def __init__(self, weights: Sequence[Tensor]):
-        super().__init__(weights)
-        self.squares = [torch.zeros_like(weight) for weight in weights]
+    def __init__(self, weights: Tensor):
+        self.squares, self._root, self._step = (torch.zeros_like(weights) for _ in range(3))
 
-    def step(self, settings, number, grads, targets) -> None:
-        for square, grad in zip(self.squares, grads):
-            square.mul_((number - 1) / number)
-            if grad is not None:
-                square.addcmul_(grad, grad, value=1 / number)
-        roots = [square.sqrt() for square in self.squares]
-        mean = sum(float(root.double().sum()) for root in roots) / max(1, sum(root.numel() for root in roots))
-        for weight, grad, target, root in zip(self.weights, grads, targets, roots):
-            if grad is None:
-                continue
-            step = grad / (root + EPS)
-            if settings.decay == 0.0 or mean == 0.0:
-                weight.sub_(step, alpha=settings.lr)
-            else:
-                pull = root.mul_(settings.decay / mean).clamp_(max=1.0)
-                weight.add_(pull * (target - weight)).sub_(step, alpha=settings.lr)
+    def step(self, number: int, grad: Tensor, decay: float) -> Tuple[Tensor, Union[float, Tensor]]:
+        self.squares.lerp_(torch.square(grad, out=self._step), 1 / number)
+        root = torch.sqrt(self.squares, out=self._root)
+        step = torch.div(grad, torch.add(root, EPS, out=self._step), out=self._step)
+        if decay == 0.0:
+            return step, 0.0
+        mean = float(root.mean())
+        return step, root.mul_(decay / mean).clamp_(max=1.0) if mean > 0.0 else 0.0
 
 
-class _Adam(_Sgd):
-    """Kingma & Ba, arXiv 1412.6980, with bias correction, and the pull towards the trained weights."""
+class _Adam:
+    """Kingma & Ba, arXiv 1412.6980, with bias correction; pull = decay"""
 
-    def __init__(self, weights: Sequence[Tensor]):
-        super().__init__(weights)
-        self.means = [torch.zeros_like(weight) for weight in weights]
-        self.squares = [torch.zeros_like(weight) for weight in weights]
+    def __init__(self, weights: Tensor):
+        self.means, self.squares, self._root, self._step = (torch.zeros_like(weights) for _ in range(4))
 
-    def step(self, settings, number, grads, targets) -> None:
-        mean_bias, square_bias = 1 - BETA_MEAN**number, 1 - BETA_SQUARE**number
-        for weight, grad, target, mean, square in zip(self.weights, grads, targets, self.means, self.squares):
-            if grad is None:
-                continue
-            mean.mul_(BETA_MEAN).add_(grad, alpha=1 - BETA_MEAN)
-            square.mul_(BETA_SQUARE).addcmul_(grad, grad, value=1 - BETA_SQUARE)
-            denominator = square.sqrt().mul_(1 / math.sqrt(square_bias)).add_(EPS)
-            _move(weight, (mean / mean_bias).div_(denominator), settings, target)
+    def step(self, number: int, grad: Tensor, decay: float) -> Tuple[Tensor, Union[float, Tensor]]:
+        self.means.lerp_(grad, 1 - BETA_MEAN)
+        self.squares.mul_(BETA_SQUARE).addcmul_(grad, grad, value=1 - BETA_SQUARE)
+        root = torch.div(self.squares, 1 - BETA_SQUARE**number, out=self._root).sqrt_().add_(EPS)
+        return torch.div(self.means, 1 - BETA_MEAN**number, out=self._step).div_(root), decay
 
 
 _RULES = {"sgd": _Sgd, "rms": _Rms, "adam": _Adam}
 
 
-def _move(weight: Tensor, step: Tensor, settings: DynamicSettings, target: Tensor) -> None:
-    """w <- w - lr u + decay (w_0 - w), in place."""
-    if settings.decay > 0.0:
-        weight.lerp_(target, settings.decay)
-    weight.sub_(step, alpha=settings.lr)
-
-
-def _in_full(tensor: Tensor) -> Tensor:
-    """The tensor itself, or a float32 copy of one in half precision."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+def _flat(tensors: Sequence[Tensor], out: Optional[Tensor] = None) -> Tensor:
+    """All numbers in one vector, in float32 (float64 where one of them has it). out: where to put them."""
+    exact = any(tensor.dtype == torch.float64 for tensor in tensors)
+    parts = [tensor.flatten().to(torch.float64 if exact else torch.float32) for tensor in tensors]
+    return torch.cat(parts) if out is None else torch.cat(parts, out=out)

@@ -90,11 +90,17 @@ def test_static_figures_say_so(trained, corpus, tmp_path):
 @pytest.mark.parametrize("optimizer", ["rms", "sgd"])
 def test_other_optimizers_by_the_command_line(trained, corpus, optimizer):
     rate = {"rms": 0.0005, "sgd": 0.1}[optimizer]
-    options = ("--tokens-per-sample", 64, "--dynamic-lr", rate, "--dynamic-optimizer", optimizer)
+    lane = (
+        "--tokens-per-sample",
+        64,
+        "--batch-size",
+        1,
+    )  # lanes that begin with </s> cost this model more than it learns
+    options = (*lane, "--dynamic-lr", rate, "--dynamic-optimizer", optimizer)
     options += ("--dynamic-decay", 0.001, "--dynamic-clip", 1.0)
     finished = eval_forked(corpus, trained[0] / "checkpoint_best.pt", *options)
     assert f"dynamic ({optimizer}, lr {rate:g}, decay 0.001, clip 1)" in finished.output
-    static = bits(eval_forked(corpus, trained[0] / "checkpoint_best.pt", "--tokens-per-sample", 64))
+    static = bits(eval_forked(corpus, trained[0] / "checkpoint_best.pt", *lane))
     assert bits(finished) < static - 0.003
 
 
