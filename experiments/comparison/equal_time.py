@@ -6,10 +6,10 @@ The unit of time is what the static streaming of the best SHA-RNN by validation 
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from experiments.comparison.evaluation import STREAMING
-from experiments.comparison.records import MethodResult
+from experiments.comparison.records import DYNAMIC, MethodResult
 from experiments.comparison.results import Results
 from experiments.comparison.verdict import FAMILIES, best_by_validation
-from experiments.harness.markdown import NOTHING, table
+from experiments.harness.markdown import NOTHING, table, without_empty_columns
 from experiments.harness.plots import Series
 
 FACTORS = {1: "in that time", 2: "in twice that time", 4: "in four times that time"}
@@ -100,7 +100,7 @@ def equal_time_section(results: Results, plot: Sequence[str]) -> List[str]:
         "",
         *table(header, rows),
         *plot,
-        *table(["", "method", "valid", "test", "seconds, test", "seeds"], _all_methods(results)),
+        *_all_methods(results),
     ]
 
 
@@ -108,18 +108,25 @@ def _cell(best: Optional[MethodResult]) -> str:
     return NOTHING if best is None else f"{best.test_bpb:.4f} ({best.title}, {best.test_seconds:.1f} s)"
 
 
-def _all_methods(results: Results) -> List[List[str]]:
-    return [
-        [
-            results.title_of(method.contestant),
-            method.title,
-            f"{method.valid_bpb:.4f}",
-            f"{method.test_bpb:.4f}",
-            f"{method.test_seconds:.1f}",
-            str(method.seeds),
-        ]
-        for method in results.methods
+def _all_methods(results: Results) -> List[str]:
+    """All methods: static and dynamic figures have columns of their own."""
+    header = [
+        "",
+        "method",
+        "valid, static",
+        "test, static",
+        "valid, dynamic",
+        "test, dynamic",
+        "seconds, test",
+        "seeds",
     ]
+    rows = []
+    for method in results.methods:
+        figures = [f"{method.valid_bpb:.4f}", f"{method.test_bpb:.4f}"]
+        columns = ["", "", *figures] if method.title.endswith(DYNAMIC) else [*figures, "", ""]
+        title = results.title_of(method.contestant)
+        rows.append([title, method.title, *columns, f"{method.test_seconds:.1f}", str(method.seeds)])
+    return table(*without_empty_columns(header, rows))
 
 
 def method_curves(results: Results) -> List[Series]:

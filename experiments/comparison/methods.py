@@ -23,7 +23,7 @@ from experiments.comparison.evaluation import (
     window_options,
 )
 from experiments.comparison.plan import EVALUATING_METHODS
-from experiments.comparison.records import MethodResult
+from experiments.comparison.records import DYNAMIC, MethodResult
 from experiments.comparison.training_run import TrainingRun
 
 RATES = (3e-5, 1e-4, 3e-4, 1e-3)  # of dynamic evaluation
@@ -47,7 +47,7 @@ class Method:
         """The same with weights that learn at that rate from what was scored."""
         options = (*self.options, "--dynamic-lr", f"{rate:g}")
         return replace(
-            self, name=f"{self.name}-rate-{rate:g}", title=f"{self.title}, dynamic", options=options, rate=rate
+            self, name=f"{self.name}-rate-{rate:g}", title=f"{self.title}{DYNAMIC}", options=options, rate=rate
         )
 
 

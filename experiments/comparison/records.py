@@ -6,6 +6,8 @@ from typing import Dict, List, Optional
 from experiments.comparison.learning_rate import LearningRate
 from experiments.harness.machine import MadeBy
 
+DYNAMIC = ", dynamic"  # how the title of a dynamic method ends
+
 
 @dataclass(frozen=True)
 class Point:
