@@ -96,7 +96,7 @@ def _add_compress(commands) -> None:
     compress.add_argument("--model", required=True, metavar="MODEL", help=MODEL)
     compress.add_argument("--lanes", type=int, default=8, help="stretches that are read together (default: 8)")
     compress.add_argument("--threads", type=int, default=1, help="of torch; decompress uses as many (default: 1)")
-    _add_dynamic(compress)
+    add_dynamic(compress)
     compress.add_argument(
         "--chunk",
         type=int,

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 import sys
 
 import numpy as np
@@ -211,3 +212,40 @@ def test_the_model_comes_back_after_an_error(trained, corpus, monkeypatch):
     assert collapsed and vector.collapsed and calls == [False] * 4, "over-parameterised while it learns"
     static = scorer.nats(scorer.corpus("valid"), tokens_per_sample=32)
     assert math.isfinite(static.sum())
+
+
+def test_tuning_prints_a_table_and_a_command_that_works(trained, corpus):
+    checkpoint = trained[0] / "checkpoint_best.pt"
+    options = (
+        checkpoint,
+        corpus,
+        "--cpu",
+        "--batch-size",
+        1,
+        "--rates",
+        "3e-3,1e-9",
+        "--decays",
+        "1e-3",
+        "--most",
+        900,
+    )
+    first, second = (run_script("tune_dynamic", *options, "--tokens-per-sample", 16) for _ in range(2))
+    assert first.code == 0, first.output
+    assert f"{corpus / 'valid'}, the first 900 bytes" in first.output
+    rows = re.findall(r"^(static|dynamic) +([\d.e-]*) +([\d.e-]*) +([\d.]+) +[\d.]+$", first.output, re.MULTILINE)
+    static, low, rate, beyond, decay = rows
+    assert (static[0], low[1:3], rate[1:3]) == ("static", ("1e-09", "0"), ("0.003", "0"))
+    better = min(low, rate, key=lambda row: float(row[3]))  # an end of the range, so one more is tried beyond it
+    assert beyond[1:3] == ("0.006" if better is rate else "5e-10", "0") and decay[2] == "0.001"
+    assert float(low[3]) == pytest.approx(float(static[3]), abs=1e-3) and rate[3] != low[3]
+    chosen = min(rows, key=lambda row: float(row[3]))
+    command = shlex.split(first.output.splitlines()[-1])
+    given = command[command.index("--dynamic-lr") + 1] if "--dynamic-lr" in command else ""
+    assert command[0] == "scripts/evaluate_text.py" and given == chosen[1]
+    evaluated = run_script("evaluate_text", *command[1:])
+    assert evaluated.code == 0 and f"evaluation           {chosen[0]}" in evaluated.output, evaluated.output
+
+    def bits_of(finished):
+        return re.sub(r" +[\d.]+$", "", finished.output, flags=re.MULTILINE)
+
+    assert bits_of(first) == bits_of(second)
