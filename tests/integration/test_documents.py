@@ -121,6 +121,10 @@ def fairseq_knows(tool, words):
         assert (ROOT / folder / f"{config}.yaml").exists()
         return
     register()
-    parsers = {"fairseq-train": options.get_training_parser, "fairseq-eval-lm": options.get_eval_lm_parser}
+    parsers = {
+        "fairseq-train": options.get_training_parser,
+        "fairseq-eval-lm": options.get_eval_lm_parser,
+        "fairseq-validate": options.get_validation_parser,
+    }
     words = [USER_DIR if word == "fairseq_sharnn" else word for word in words]
     options.parse_args_and_arch(parsers[tool](), input_args=words)
