@@ -1,7 +1,7 @@
 """One layer of the paper's figure 1: LSTM, attention over memory if the layer has a head, Boom."""
 
 from functools import partial
-from typing import Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -98,14 +98,15 @@ class Block(nn.Module):
 
         matrix: how a weight is read.
         """
-        parts = self._modules  # an attribute of a module takes ten times as long to look up as an entry
+        parts: Any = self._modules  # an attribute of a module takes ten times as long to look up as an entry
         lstm, boom, attention = parts["lstm"], parts["boom"], parts.get("attention")
         if not (isinstance(boom, Boom) and isinstance(lstm, nn.LSTM)):
             return None
         expand = boom.expand
         if not (isinstance(expand, nn.Linear) and (attention is None or isinstance(attention.query, nn.Linear))):
             return None
-        weight_ih, weight_hh, *biases = lstm._parameters.values()
+        owned: Any = lstm._parameters.values()
+        weight_ih, weight_hh, *biases = owned
         weights = [*parts["ln_input"]._parameters.values(), *matrix(weight_ih), *matrix(weight_hh), *biases]
         if attention is not None:
             for norm in ("ln_memory", "ln_query_input"):
@@ -115,5 +116,6 @@ class Block(nn.Module):
             weights += (attention.query_gate, attention.key_gate, attention.value())
         for norm in ("ln_boom_input", "ln_boom_residual"):
             weights += parts[norm]._parameters.values()
-        weight, bias = expand._parameters.values()
+        owned = expand._parameters.values()
+        weight, bias = owned
         return [*weights, *matrix(weight), bias]

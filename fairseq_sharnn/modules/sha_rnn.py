@@ -65,8 +65,8 @@ class StreamNetwork(nn.Module):
         h = dropout(self.embed(tokens), self.rates.input, self.training)  # [T, B, D]
         weights = self._step_weights(h, state)
         if weights is not None:
-            before = [block.empty_state(h) for block in self.blocks] if state is None else state.layers
-            return single_step(h, weights, before, self.sizes.heads, self.sizes.context)
+            start = [block.empty_state(h) for block in self.blocks] if state is None else state.layers
+            return single_step(h, weights, start, self.sizes.heads, self.sizes.context)
         recompute = self.checkpoint_activations and torch.is_grad_enabled()
         layers = []
         for number, block in enumerate(self.blocks):

@@ -1,6 +1,6 @@
 """A single step of the whole network: what `ops.step` takes of the blocks and of the streams' state."""
 
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -33,16 +33,18 @@ def single_step(
 ) -> Tuple[Tensor, StreamState]:
     """Features [1, B, D] after a step h [1, B, D] from the layers' states, and the state after it."""
     row = h.transpose(0, 1)  # [B, 1, D]: holds the place of the row that the step writes into each memory
-    rows, memories = Rows([], []), []
+    rows = Rows([], [])
+    memories: List[Any] = []
     for layer in layers:
         memories.append(_with_room(layer.memory, row, context, rows))
     hidden = [layer.hidden.to(h.dtype) for layer in layers]
     cell = [layer.cell.to(h.dtype) for layer in layers]
-    features, hidden, cell = step(h[0], weights, hidden, cell, rows, heads)
-    return features.unsqueeze(0), StreamState(tuple(map(LayerState, hidden, cell, memories)))
+    features, hiddens, cells = step(h[0], weights, hidden, cell, rows, heads)
+    states = (LayerState(*parts) for parts in zip(hiddens, cells, memories))
+    return features.unsqueeze(0), StreamState(tuple(states))
 
 
-def _with_room(memory: Optional[AnyMemory], row: Tensor, context: int, rows: Rows) -> Optional[AnyMemory]:
+def _with_room(memory: Optional[AnyMemory], row: Tensor, context: int, rows: Rows) -> Any:
     """The memory with one row more, whose value the step writes. Its segments are added to `rows`."""
     if memory is None:
         rows.counts.append(0)
@@ -56,7 +58,7 @@ def _with_room(memory: Optional[AnyMemory], row: Tensor, context: int, rows: Row
     return memory
 
 
-def narrowed_matrices(blocks: Iterable[nn.Module], kind: str) -> Dict[Tensor, Matrix]:
+def narrowed_matrices(blocks: Iterable[Any], kind: str) -> Dict[Tensor, Matrix]:
     """The matrices of the blocks' LSTMs, queries and Boom layers, rounded to `bfloat16` or to rows of `int8`.
 
     The parameters themselves take the rounded values, so that chunks are computed with the same weights.
