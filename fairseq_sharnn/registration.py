@@ -40,6 +40,7 @@ TORCH_ONLY = (
     "data.text.words",
     "errors",
     "evaluation",
+    "evaluation.dynamic",
     "evaluation.golden",
     "evaluation.scale",
     "files",

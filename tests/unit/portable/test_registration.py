@@ -76,6 +76,19 @@ def test_torch_only_modules_import_without_fairseq():
     assert finished.code == 0, finished.output[-2000:]
 
 
+def test_modules_that_work_without_fairseq_import_only_each_other():
+    """Where fairseq is installed, too: `python -m fairseq_sharnn sample` would wait for it and print what it logs."""
+    files = (path.relative_to(ROOT).with_suffix("") for path in (ROOT / "fairseq_sharnn").rglob("*.py"))
+    names = [".".join(path.parts) for path in files if path.name != "__init__"]
+    free = [name for name in names if not needs_fairseq(name)]
+    assert "fairseq_sharnn.portable.commands" in free and "fairseq_sharnn.models.decoder" not in free
+    python(
+        f"import importlib, sys\nfor name in {free}:\n"
+        "    importlib.import_module(name)\n"
+        "    assert 'fairseq' not in sys.modules, name"
+    )
+
+
 def test_what_needs_fairseq():
     assert needs_fairseq("fairseq_cli") and needs_fairseq("fairseq_sharnn.tasks.streaming")
     assert needs_fairseq("fairseq_sharnn.optim.lamb_min_trust") and needs_fairseq("fairseq_sharnn.portable_other")
