@@ -94,13 +94,16 @@ step() { # step NAME COMMAND...
   shift
   before="$(wc -l <"$log")"
   if [ -t 1 ]; then printf 'setup: %s ...' "$name"; else echo "setup: $name ..."; fi
-  heartbeat "$name" 2>/dev/null &  # bash may complain when its sleep ends at the same time
+  # bash may complain, in either process, when the heartbeat's sleep starts or ends as it is killed
+  exec 3>&2 2>/dev/null
+  heartbeat "$name" 3>&- &
   beat=$!
   done_=yes
-  "$@" >>"$log" 2>&1 || done_=no
-  kill "$beat" 2>/dev/null || true
-  wait "$beat" 2>/dev/null || true
+  "$@" >>"$log" 2>&1 3>&- || done_=no
+  kill "$beat" || true
+  wait "$beat" || true
   beat=
+  exec 2>&3 3>&-
   if [ $done_ = yes ]; then
     if [ -t 1 ]; then printf '\r'; fi
     echo "setup: $name: done in $((SECONDS - begun)) s"
