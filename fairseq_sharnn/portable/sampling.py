@@ -62,9 +62,12 @@ class Piece(NamedTuple):
 
 
 def draw_each(logits: Tensor, settings: Settings, generators: Sequence[Optional[torch.Generator]]) -> Tensor:
-    """Draw one index in each lane: from logits [B, V] to [B]. generators: one a lane; None is torch's default one."""
+    """Draw one index in each lane: from logits [B, V] to [B]; -1 where logits are NaN.
+
+    generators: one a lane; None is torch's default one.
+    """
     if settings.temperature < _LOWEST_TEMPERATURE:
-        return logits.argmax(-1)
+        return _place_of_largest(logits)
     if settings.temperature != 1.0:
         logits = logits / settings.temperature
     if 0 < settings.top_k < logits.size(-1):
@@ -80,7 +83,13 @@ def draw_each(logits: Tensor, settings: Settings, generators: Sequence[Optional[
         lane.exponential_(1.0, generator=generator)
     # Of exponential times with rates p the first comes from i with probability p_i. torch.multinomial draws the same
     # numbers so, but it first checks p, which takes longer than the draw, and makes the host wait for a GPU.
-    return (probs / times).argmax(-1)
+    return _place_of_largest(probs / times)
+
+
+def _place_of_largest(values: Tensor) -> Tensor:
+    """From [B, V] to [B]; -1 where a value is NaN, which counts as the largest."""
+    largest, place = values.max(-1)
+    return place.masked_fill(largest.isnan(), -1)
 
 
 class Lanes:
@@ -171,7 +180,7 @@ def draw_tokens(
     """Continue each of a few prompts [T] (ids, the start symbol first): the token drawn in each lane, `length` times.
 
     predictors: one model, or several whose probabilities are averaged. choice: the ids to draw from. seeds: one a
-    prompt; None draws from torch's default generator.
+    prompt; None draws from torch's default generator. Raises UsageError where the model's outputs are NaN.
     """
     device = choice.device
     generators = [None if seed is None else torch.Generator(device=device).manual_seed(seed) for seed in seeds]
@@ -180,8 +189,12 @@ def draw_tokens(
     lanes = Ensemble(predictors, prompts)
     for step in range(settings.length):
         rows = lanes.logits().index_select(1, choice)
-        tokens = choice.take(draw_each(rows, settings, generators))
-        yield tokens.tolist()
+        places = draw_each(rows, settings, generators)
+        tokens = choice.take(places)
+        numbers = tokens.masked_fill(places < 0, -1).tolist()
+        if -1 in numbers:
+            raise UsageError("the model's outputs are not numbers (NaN): load weights that are finite")
+        yield numbers
         if step + 1 < settings.length:
             lanes.read(tokens)
 

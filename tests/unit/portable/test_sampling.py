@@ -64,6 +64,13 @@ def test_a_draw_is_that_of_multinomial(vocabulary):
         assert draw_token(logits, Settings(), ours) == expected
 
 
+@pytest.mark.parametrize("settings", [Settings(), Settings(temperature=0), Settings(top_k=2, top_p=0.9)])
+def test_a_lane_that_is_nan_draws_nothing(settings):
+    logits = torch.stack([PROBS.log(), torch.full_like(PROBS, float("nan"))])
+    places = draw_each(logits, settings, [torch.Generator().manual_seed(1), None])
+    assert places[0] >= 0 and places[1] == -1
+
+
 def test_no_operation_waits():
     with Waits() as waits:
         draw_token(PROBS.log(), Settings(temperature=0.7, top_k=3, top_p=0.8), None)
