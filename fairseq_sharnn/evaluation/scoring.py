@@ -50,6 +50,7 @@ class Scorer:
             self.task = _reader(task, data)
             self.note = _check_vocabulary(checkpoint, trained_on, data, self.task)
         self.task.cfg.data = data
+        self.task.split_options = "--split"
         self.codec = self.task.codec  # here, so that a damaged tokenizer is refused before any work
         self.cuda = torch.cuda.is_available() and not cpu
         if self.cuda:

@@ -15,7 +15,7 @@ from omegaconf import II
 from fairseq_sharnn.compat.option_checks import check_criterion
 from fairseq_sharnn.data.blocks import BlockDataset, BlockIterator
 from fairseq_sharnn.data.codecs import Codec
-from fairseq_sharnn.data.corpora.base import Corpus, split_path
+from fairseq_sharnn.data.corpora.base import FAIRSEQS_SPLIT_OPTIONS, Corpus, split_path
 from fairseq_sharnn.data.sentences import sentence_dataset
 from fairseq_sharnn.data.streams.carrier import StreamCarrier, StreamChunk
 from fairseq_sharnn.data.streams.opening import (
@@ -74,6 +74,8 @@ class StreamingTask(FairseqTask):
     what an id is: its dictionary, its files (`split_file`, `open_corpus`) and its text (`codec`).
     """
 
+    split_options = FAIRSEQS_SPLIT_OPTIONS  # what errors name; a script that has others sets them
+
     def __init__(self, cfg: StreamingConfig, dictionary: Dictionary, **kwargs):
         super().__init__(cfg)
         self.dictionary = dictionary
@@ -84,7 +86,7 @@ class StreamingTask(FairseqTask):
 
     def split_file(self, folder: str, split: str) -> str:
         """Path of a split in a DATA folder (of the folder itself for ""). Raises UsageError when it is not there."""
-        return split_path(folder, split)
+        return split_path(folder, split, options=self.split_options)
 
     def open_corpus(self, folder: str, split: str) -> Corpus:
         """A split of a DATA folder. Raises UsageError that names the file that is missing or damaged."""

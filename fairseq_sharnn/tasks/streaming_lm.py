@@ -54,7 +54,7 @@ class StreamingLMTask(StreamingTask):
         return cls(cfg, dictionary)
 
     def split_file(self, folder: str, split: str) -> str:
-        return split_path(folder, split, "{}.bin", MADE_BY)
+        return split_path(folder, split, "{}.bin", MADE_BY, self.split_options)
 
     def open_corpus(self, folder: str, split: str) -> TokenCorpus:
         path = self.split_file(folder, split)

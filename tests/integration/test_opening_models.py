@@ -13,16 +13,6 @@ TRANSFORMER = "--arch transformer_lm --decoder-embed-dim 32 --decoder-ffn-embed-
 open_hub = SHARNNLanguageModel.from_pretrained
 
 
-@pytest.fixture(scope="module")
-def hub(trained):
-    return open_hub(trained[0], "checkpoint_last.pt", trained[0])
-
-
-@pytest.fixture(scope="module")
-def portable(trained):
-    return load(trained[0] / "checkpoint_last.pt")
-
-
 def test_kinds_of_paths(hub, portable, trained, tmp_path):
     folder = trained[0]
     expected = hub.sample("The ", length=5, seed=1)

@@ -9,21 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from fairseq_sharnn import load
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.models.sha_rnn import SHARNNLanguageModel
 
 open_hub = SHARNNLanguageModel.from_pretrained
-
-
-@pytest.fixture(scope="module")
-def hub(trained):
-    return open_hub(trained[0], "checkpoint_last.pt", trained[0])
-
-
-@pytest.fixture(scope="module")
-def portable(trained):
-    return load(trained[0] / "checkpoint_last.pt")
 
 
 @pytest.fixture(params=["hub", "portable"])
@@ -224,3 +213,11 @@ def test_a_loaded_model_is_not_trained(hub):
     with pytest.raises(ValueError, match="loaded for inference"):
         hub.train()
     assert hub.models[0].eval() is hub.models[0]
+
+
+def test_a_model_whose_outputs_are_nan_says_so(portable):
+    ruined = copy.deepcopy(portable)
+    with torch.no_grad():
+        next(ruined.network.parameters()).fill_(float("nan"))
+    with pytest.raises(UsageError, match=r"outputs are not numbers \(NaN\)"):
+        ruined.sample("The ", length=3, seed=1)

@@ -9,6 +9,7 @@ from fairseq.data import FairseqDataset
 
 from fairseq_sharnn.errors import UsageError
 
+FAIRSEQS_SPLIT_OPTIONS = "--train-subset, --valid-subset or --gen-subset"
 _PROBE = 4096
 
 
@@ -45,10 +46,17 @@ def digest_of(data: np.ndarray, parts: Iterable[str]) -> str:
     return digest.hexdigest()[:32]
 
 
-def split_path(folder: str, split: str, file_of_split: str = "{}", made_by: str = "scripts/prepare_corpus.py") -> str:
+def split_path(
+    folder: str,
+    split: str,
+    file_of_split: str = "{}",
+    made_by: str = "scripts/prepare_corpus.py",
+    options: str = FAIRSEQS_SPLIT_OPTIONS,
+) -> str:
     """Path of a split's file in a data folder. Raises UsageError that lists what is there instead.
 
-    file_of_split: the file's name, with {} for the split. made_by: the script that makes such folders.
+    file_of_split: the file's name, with {} for the split. made_by: the script that makes such folders. options: those of
+    the program that choose a split.
     """
     if not os.path.isdir(folder):
         raise UsageError(
@@ -61,6 +69,6 @@ def split_path(folder: str, split: str, file_of_split: str = "{}", made_by: str 
         present = ", ".join(sorted(os.listdir(folder))[:8]) or "nothing"
         raise UsageError(
             f"DATA folder {folder} has no file named {name} (it has: {present}): add it, or choose another "
-            "split with --train-subset, --valid-subset or --gen-subset"
+            f"split with {options}"
         )
     return path

@@ -48,6 +48,8 @@ CASES = [
     Case("tuning without a rate", tunes("--rates", "0,-1"), "--rates takes numbers above 0"),
     Case("tuning with a rate that is no number", tunes("--rates", "fast"), "--rates takes numbers above 0"),
     Case("tuning on too few bytes", tunes("--most", 0), "--most must be at least 1, but it is 0"),
+    Case("unknown --split (tune_dynamic.py)", tunes("--split", "tset"), "choose another split with --split$"),
+    Case("unknown --split (evaluate_text.py)", evaluates_text("--split", "tset"), "choose another split with --split$"),
 ]
 
 # For bad_input/advice.py: rows, words of their messages, and what a user does who follows them.
@@ -56,6 +58,11 @@ ADVICE = [
         (*(case.what for case in CASES[:3]), "dynamic clip negative", "lanes would learn what is not scored yet"),
         r"from 0 up|one of adam, rms, sgd|\(--batch-size 1\)",
         evaluates(*LEARN, "--dynamic-optimizer", "rms", "--dynamic-clip", 0, "--context-window", 16, "--batch-size", 1),
+    ),
+    (
+        ("unknown --split (tune_dynamic.py)", "unknown --split (evaluate_text.py)"),
+        "choose another split with --split",
+        evaluates_text("--split", "valid"),
     ),
     (("dynamic decay above 1",), "from 0 to 1", evaluates_text(*LEARN, "--dynamic-decay", 1)),
     (
