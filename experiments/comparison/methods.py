@@ -5,7 +5,7 @@ evaluation is measured on valid at several rates, and on test at the best one.
 """
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import mean
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -54,15 +54,7 @@ class Method:
 def methods_of(run: TrainingRun) -> List[Method]:
     """The ways in which a run can be evaluated: static ones first."""
     static, learning = _streaming(run) if run.job.contestant.streaming else _windows(run)
-    rates = RATES if can_learn() else ()
-    return [*static, *(method.dynamic(rate) for method in learning for rate in rates)]
-
-
-def can_learn() -> bool:
-    """Whether fairseq-eval-lm of this version has dynamic evaluation."""
-    from fairseq_sharnn.tasks.streaming import StreamingConfig  # it imports fairseq, which --help does not need
-
-    return "dynamic_lr" in {field.name for field in fields(StreamingConfig)}
+    return [*static, *(method.dynamic(rate) for method in learning for rate in RATES)]
 
 
 def _streaming(run: TrainingRun) -> Tuple[List[Method], List[Method]]:

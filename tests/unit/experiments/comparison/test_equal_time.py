@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments.comparison import methods
 from experiments.comparison.equal_time import (
     best_within,
     equal_time_headline,
@@ -23,12 +22,6 @@ from experiments.versus_transformer.text import report_text
 from tests.unit.experiments.comparison.canned import canned
 
 PRESET = choose("cpu", methods="all")
-
-
-@pytest.fixture(autouse=True)
-def learning(monkeypatch):
-    """fairseq-eval-lm has dynamic evaluation."""
-    monkeypatch.setattr(methods, "can_learn", lambda: True)
 
 
 def make_run(name, folder=None, length=64, context=1024, seed=1):
