@@ -60,8 +60,13 @@ ADVICE = [
         evaluates(*LEARN, "--dynamic-optimizer", "rms", "--dynamic-clip", 0, "--context-window", 16, "--batch-size", 1),
     ),
     (
-        ("unknown --split (tune_dynamic.py)", "unknown --split (evaluate_text.py)"),
-        "choose another split with --split",
+        ("unknown --split (tune_dynamic.py)",),
+        "choose another split with --split$",
+        tunes("--split", "test", "--rates", "1e-3", "--decays", "", "--most", 200, "--cpu"),
+    ),
+    (
+        ("unknown --split (evaluate_text.py)",),
+        "choose another split with --split$",
         evaluates_text("--split", "valid"),
     ),
     (("dynamic decay above 1",), "from 0 to 1", evaluates_text(*LEARN, "--dynamic-decay", 1)),
@@ -71,7 +76,7 @@ ADVICE = [
         evaluates(*LEARN),
     ),
     (
-        tuple(case.what for case in CASES[9:]),
+        tuple(case.what for case in CASES if case.what.startswith("tuning ")),
         "numbers above 0|at least 1",
         tunes("--rates", "1e-3", "--decays", "", "--most", 200, "--cpu"),
     ),
