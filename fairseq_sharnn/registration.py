@@ -23,6 +23,7 @@ TORCH_ONLY = (
     "data.corpora",
     "data.corpora.enwik8",
     "data.corpora.prepare",
+    "data.corpora.shuffle",
     "data.streams",
     "data.streams.ahead",
     "data.streams.carrier",

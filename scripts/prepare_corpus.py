@@ -4,6 +4,7 @@
     scripts/prepare_corpus.py stdlib OUT                          code and documentation of this Python, split by file
     scripts/prepare_corpus.py enwik8 OUT [--source FILE_OR_URL]   the paper's benchmark, 90 M / 5 M / 5 M bytes
     scripts/prepare_corpus.py file OUT PATH...                    any files one after the other, 90 / 5 / 5 percent
+    scripts/prepare_corpus.py shuffle NEW TRAIN                   pieces of a train split of long documents, shuffled
 
 The files get their names when all three are complete. Splits that exist already are never overwritten.
 """
@@ -15,6 +16,7 @@ import sys
 try:
     from fairseq_sharnn.data.corpora.enwik8 import URL, write_enwik8
     from fairseq_sharnn.data.corpora.prepare import SPLITS, write_files, write_stdlib
+    from fairseq_sharnn.data.corpora.shuffle import PIECE, write_shuffled
     from fairseq_sharnn.errors import exit_with_one_line
 except ModuleNotFoundError as error:
     sys.exit(
@@ -33,12 +35,23 @@ def parser() -> argparse.ArgumentParser:
     for command in (stdlib, enwik8, files):
         command.add_argument("out", metavar="OUT", help="folder to write train, valid and test into")
     files.add_argument("paths", metavar="PATH", nargs="+")
+    shuffle = commands.add_parser(
+        "shuffle", help="pieces of one file in a random order, for books and other long documents"
+    )
+    shuffle.add_argument("new", metavar="NEW", help="file to write")
+    shuffle.add_argument("source", metavar="TRAIN", help="file to read, the train split of long documents")
+    shuffle.add_argument("--piece", type=int, default=PIECE, metavar="BYTES", help=f"shortest piece (default: {PIECE})")
+    shuffle.add_argument("--seed", type=int, default=1, help="seed of the order (default: 1)")
     return parser
 
 
 @exit_with_one_line()
 def main() -> None:
     args = parser().parse_args()
+    if args.command == "shuffle":
+        count = write_shuffled(args.source, args.new, args.piece, args.seed)
+        print(f"{args.new}: {count:,} pieces, {os.path.getsize(args.new):,} bytes")
+        return
     if args.command == "stdlib":
         write_stdlib(args.out)
     elif args.command == "enwik8":

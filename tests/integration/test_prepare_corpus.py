@@ -50,6 +50,18 @@ def test_stdlib_is_the_same_every_time_and_of_the_right_size(tmp_path):
     assert sorted(os.listdir(tmp_path / "a")) == ["test", "train", "valid"]
 
 
+def test_a_train_split_is_shuffled(tmp_path):
+    (tmp_path / "train").write_bytes(b"".join(b"%d\n\n" % number for number in range(10, 100)))
+    finished = prepare("shuffle", tmp_path / "new", tmp_path / "train", "--piece", 3)
+    assert finished.code == 0, finished.output
+    assert "90 pieces, 360 bytes" in finished.output
+    assert "fairseq" not in finished.output  # which takes seconds to import
+    assert sorted((tmp_path / "new").read_bytes()) == sorted((tmp_path / "train").read_bytes())
+    refused = prepare("shuffle", tmp_path / "other", tmp_path / "train", "--piece", 0)
+    assert refused.code == 1
+    assert "error: --piece must be at least 1 byte, not 0" in refused.output
+
+
 def test_files_are_joined_and_cut(tmp_path):
     (tmp_path / "one").write_bytes(CONTENT[:333])
     (tmp_path / "two").write_bytes(CONTENT[333:])
