@@ -1,7 +1,7 @@
 """Single-headed attention over memory (paper, section 4.1)."""
 
 import math
-from typing import Sequence
+from typing import Sequence, Union
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +36,11 @@ class MemoryAttention(nn.Module):
         static_vector = OverparameterizedVector if sizes.static_vectors == "overparameterized" else PlainVector
         self.value = static_vector(sizes.width)
 
-    def forward(self, h: Tensor, m: Tensor, rows: Sequence[Tensor], unseen: int = 0) -> Tensor:
+    def forward(self, h: Tensor, m: Tensor, rows: Sequence[Tensor], unseen: Union[int, Tensor] = 0) -> Tensor:
         """Attend from h [T, B, D] over `rows`: the memory, and this chunk's m [T, B, D] as its last T rows.
 
         rows: the S + T rows in consecutive pieces [B, n, D]. m receives the gradient of its rows. unseen: how many rows
-        too many there are at the front. Returns [T, B, D].
+        too many there are at the front, or which rows [B, 1, R] a lane does not see. Returns [T, B, D].
         """
         # dropout comes after the gates: it only scales elements, so the order makes no difference
         gates = torch.sigmoid(self.query_gate) * torch.sigmoid(self.key_gate) * self.scale  # [D]

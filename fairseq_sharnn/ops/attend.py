@@ -1,14 +1,14 @@
 """Softmax attention over memory and chunk, causal inside the chunk (spec, "Attention")."""
 
 import math
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fairseq_sharnn.ops import kernels
-from fairseq_sharnn.ops.attend_aligned import attend_aligned, head_columns
+from fairseq_sharnn.ops.attend_aligned import attend_aligned, attend_fixed, head_columns
 from fairseq_sharnn.ops.dropout import keep_mask, keep_scale
 
 # On CPU the scores of one group of lanes should stay in cache: about 8 MB in float32.
@@ -21,13 +21,14 @@ def is_aligned(device: torch.device) -> bool:
 
 
 def attend(
-    query: Tensor, chunk: Tensor, segments: Sequence[Tensor], heads: int, rate: float, unseen: int = 0
+    query: Tensor, chunk: Tensor, segments: Sequence[Tensor], heads: int, rate: float, unseen: Union[int, Tensor] = 0
 ) -> Tensor:
     """Attend from `query` [B, T, D] over memory and chunk: drop(softmax(q Mᵀ)) drop(M), causal in the last T rows.
 
     segments: the S + T rows M in consecutive pieces [B, n, D]. chunk [B, T, D]: the values of the last T of them, passed
     because it receives their gradient. The query has the scale 1/√d in it. rate: of the dropout on weights and on values.
-    unseen: how many of the first rows get no weight (`Memory.to_attend`). Returns [B, T, D].
+    unseen: how many of the first rows get no weight (`Memory.to_attend`), or, for a step in inference, which rows of each
+    lane [B, 1, R] (`FixedMemory.to_attend`). Returns [B, T, D].
     """
     kind = query.device.type
     if not torch.is_autocast_enabled(kind):
@@ -39,8 +40,10 @@ def attend(
 
 
 def _in_one_type(
-    query: Tensor, chunk: Tensor, segments: Sequence[Tensor], heads: int, rate: float, unseen: int
+    query: Tensor, chunk: Tensor, segments: Sequence[Tensor], heads: int, rate: float, unseen: Union[int, Tensor]
 ) -> Tensor:
+    if isinstance(unseen, Tensor):
+        return attend_fixed(query, segments[0], unseen, heads)
     if is_aligned(query.device):
         return attend_aligned(query, chunk, segments, heads, rate, unseen)
     if not kernels.usable(query, chunk, *segments):

@@ -29,6 +29,18 @@ def attend_aligned(
     return _AlignedAttention.apply(query, chunk, rows, missing + unseen, heads, rate)
 
 
+def attend_fixed(query: Tensor, rows: Tensor, hidden: Tensor, heads: int) -> Tensor:
+    """Attend from a single step `query` [B, 1, D] over rows [B, R, D], without gradient. hidden [B, 1, R]: get no weight.
+
+    R is a multiple of 8. Returns [B, 1, D].
+    """
+    mixed: List[Tensor] = []
+    for columns in head_columns(heads, query.size(2)):
+        scores = torch.bmm(query[:, :, columns], rows[:, :, columns].transpose(1, 2)).masked_fill_(hidden, -math.inf)
+        mixed.append(torch.bmm(torch.softmax(scores, dim=-1), rows[:, :, columns]))  # [B, 1, d]
+    return _beside(mixed)
+
+
 def drop(x: Tensor, rate: float) -> Tuple[Tensor, Tensor]:
     """Dropout in one pass: x with kept entries scaled by 1 / (1 − rate), and the mask of what is kept."""
     return torch.native_dropout(x, rate, True)

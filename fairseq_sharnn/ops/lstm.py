@@ -21,8 +21,8 @@ def lstm(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor, tra
     Returns the outputs [T, B, D], and hidden and cell [B, D] after the chunk.
     """
     length, lanes, width = x.shape
-    cpu = x.device.type == "cpu"
-    if cpu and length == 1 and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
+    kind = x.device.type
+    if length == 1 and kind in ("cpu", "cuda") and not torch.is_grad_enabled() and not torch.is_autocast_enabled(kind):
         return _plain_step(x[0], weights, hidden, cell)
     if width % 16 == 0 and lanes >= _LANES_A_THREAD * torch.get_num_threads() and kernels.usable(x, *weights, cell):
         return lstm_fused(x, weights, hidden, cell)
@@ -37,7 +37,9 @@ def lstm_plain(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tenso
 
 
 def _plain_step(x: Tensor, weights: Sequence[Tensor], hidden: Tensor, cell: Tensor) -> OutHiddenCell:
-    """A step x [B, D] without gradient: torch's LSTM would spend most of it on reordering its weights."""
+    """A step x [B, D] without gradient: on CPU torch's LSTM would spend most of it on reordering its weights. On CUDA
+    these operations can be recorded as a graph (portable/replayed.py), and cuDNN's LSTM is made for long chunks.
+    """
     weight_ih, weight_hh, bias_ih, bias_hh = weights
     gates = torch.addmm(bias_ih, x, weight_ih.t()).addmm_(hidden, weight_hh.t()).add_(bias_hh)  # [B, 4D]
     width = x.size(1)

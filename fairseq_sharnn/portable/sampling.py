@@ -21,6 +21,7 @@ from fairseq_sharnn.modules.sha_rnn import SHARNN, StreamNetwork
 from fairseq_sharnn.modules.stream_state import LayerState, StreamState
 from fairseq_sharnn.ops.step import MOST_LANES
 from fairseq_sharnn.portable.arguments import as_real, as_whole, each_seed
+from fairseq_sharnn.portable.replayed import give_back, take_step
 
 # Lanes of one batch without the kernel for single steps. On CPU a batch that is not full costs as much as a full one.
 _LANES_ON_CPU, _LANES_ON_CUDA = 4, 16
@@ -106,6 +107,9 @@ class Lanes:
         self._rows = self._count if self._apart else most_lanes(network)
         self._features = self._filled(torch.cat([features for features, _ in read]))
         self._state = self._joined([state for _, state in read])
+        self._step = take_step(network, self._rows)
+        if self._step is not None:
+            self._step.load(self._state)
 
     def _read(self, tokens: Tensor) -> Tuple[Tensor, StreamState]:
         """Read a prompt [T] by itself: the features [1, D] after it, and the state."""
@@ -124,8 +128,16 @@ class Lanes:
 
     def read(self, tokens: Tensor) -> None:
         """Read one token in each lane: [B]."""
+        if self._step is not None:
+            self._features = self._step.read(self._network, self._filled(tokens))
+            return
         features, self._state = self._network(self._filled(tokens).unsqueeze(0), self._state)
         self._features = features[0]
+
+    def close(self) -> None:
+        """Give back what the lanes have borrowed. They cannot read on."""
+        if self._step is not None:
+            give_back(self._network, self._step)
 
     def _filled(self, rows: Tensor) -> Tensor:
         """The rows of the lanes, and rows of nothing up to the fixed number."""
@@ -161,6 +173,11 @@ class Ensemble:
         for lanes in self._models:
             lanes.read(tokens)
 
+    def close(self) -> None:
+        """Give back what the lanes have borrowed. They cannot read on."""
+        for lanes in self._models:
+            lanes.close()
+
 
 def most_lanes(network: StreamNetwork) -> int:
     """Lanes of one batch."""
@@ -187,16 +204,19 @@ def draw_tokens(
     if settings.length == 0:
         return
     lanes = Ensemble(predictors, prompts)
-    for step in range(settings.length):
-        rows = lanes.logits().index_select(1, choice)
-        places = draw_each(rows, settings, generators)
-        tokens = choice.take(places)
-        numbers = tokens.masked_fill(places < 0, -1).tolist()
-        if -1 in numbers:
-            raise UsageError("the model's outputs are not numbers (NaN): load weights that are finite")
-        yield numbers
-        if step + 1 < settings.length:
-            lanes.read(tokens)
+    try:
+        for step in range(settings.length):
+            rows = lanes.logits().index_select(1, choice)
+            places = draw_each(rows, settings, generators)
+            tokens = choice.take(places)
+            numbers = tokens.masked_fill(places < 0, -1).tolist()
+            if -1 in numbers:
+                raise UsageError("the model's outputs are not numbers (NaN): load weights that are finite")
+            yield numbers
+            if step + 1 < settings.length:
+                lanes.read(tokens)
+    finally:
+        lanes.close()
 
 
 def sample_prompts(

@@ -11,6 +11,7 @@ from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.files import replace_whole
 from fairseq_sharnn.modules.stream_state import StreamState
 from fairseq_sharnn.portable.arguments import Text, as_bytes, as_ids, as_path
+from fairseq_sharnn.portable.replayed import read_one
 
 if TYPE_CHECKING:
     from fairseq_sharnn.portable.model import Model
@@ -109,9 +110,10 @@ class Stream:
     @torch.no_grad()
     def _read(self, ids: List[int], state) -> Tensor:
         tokens = torch.tensor(ids, device=self.model.device).unsqueeze(1)  # [T, 1]
-        parts = []
+        network, parts = self.model.network, []
         for part in tokens.split(self.model.block):
-            features, state = self.model.network(part, state)
+            single = len(ids) == 1 and state is not None
+            features, state = read_one(network, part, state) if single else network(part, state)
             parts.append(self.model.log_probs(features[:, 0]))
         self.state = state
         log_probs = torch.cat(parts)
