@@ -6,11 +6,15 @@ import multiprocessing
 import os
 import sys
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
+from unittest.mock import patch
 
 from benchmarks.acceptance.processes import die_with_parent
 from fairseq_sharnn.data.corpora.prepare import SPLITS, write_files, write_stdlib
+from fairseq_sharnn.ops.step import MOST_LANES
 
 Row = Dict[str, Any]
 USER_DIR = Path(__file__).resolve().parent.parent.parent / "fairseq_sharnn"
@@ -113,13 +117,28 @@ def _point(line: str, seconds: float) -> Optional[Row]:
 
 
 def sample(checkpoint: Path, device: str, length: int, out: Path) -> Iterator[Row]:
-    """A sample of the trained model, and how fast it was drawn."""
+    """A sample of the trained model, and how fast it was drawn; on a GPU with and without the CUDA graph of a step."""
     from fairseq_sharnn import load
+    from fairseq_sharnn.portable import replayed
 
     model = load(str(checkpoint), device=device)
-    model.sample("The ", length=8, seed=1)
-    start = time.perf_counter()
-    text = model.sample("The ", length=length, temperature=0.8, seed=1)
-    taken = time.perf_counter() - start
-    out.write_text(str(text), encoding="utf-8")
-    yield {"bytes": length, "bytes/s": round(length / taken), "begins": repr(str(text)[:60])}
+    prompts = ["The "] * MOST_LANES
+    found: Dict[int, List[str]] = {}
+    for replays in (True, False) if device.startswith("cuda") else (False,):
+        with nullcontext() if replays else patch.object(replayed, "is_replayed", lambda network: False):
+            for count in (1, MOST_LANES):
+                draw = partial(model.sample, prompts[:count], temperature=0.8, seed=1)
+                draw(length=8)
+                start = time.perf_counter()
+                texts = list(draw(length=length))
+                taken = time.perf_counter() - start
+                first = found.setdefault(count, texts)
+                out.write_text(first[0], encoding="utf-8")
+                yield {
+                    "step": "CUDA graph" if replays else "plain",
+                    "prompts": count,
+                    "bytes each": length,
+                    "bytes/s": round(count * length / taken),
+                    "text": "the same" if texts == first else "another",
+                    "begins": repr(texts[0][:60]),
+                }

@@ -35,6 +35,8 @@ def test_all_stages_at_toy_size(tmp_path):
     assert stages["training"]["rows"][-1]["update"] == "6"
     assert len((out / "curve.csv").read_text().splitlines()) == 1 + 6 + 1
     assert len((out / "sample.txt").read_text()) >= 44
+    drawn = [(row["step"], row["prompts"], row["text"]) for row in stages["sample"]["rows"]]
+    assert drawn == [("plain", 1, "the same"), ("plain", 16, "the same")]
     text = (out / "report.md").read_text()
     assert "not complete" not in text and "| fairseq_sharnn | fp32 | 4 | training | jittered |" in text
     again = run_command(*COMMAND, "--out", out)
