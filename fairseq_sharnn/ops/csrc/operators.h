@@ -19,6 +19,10 @@ std::tuple<at::Tensor, at::Tensor> attend(const at::Tensor& query, at::TensorLis
 std::tuple<at::Tensor, at::Tensor> attend_backward(const at::Tensor& grad, const at::Tensor& query,
                                                    at::TensorList segments, const at::Tensor& out,
                                                    const at::Tensor& lse, int64_t heads, double rate, int64_t seed);
+at::Tensor attend_phases(const at::Tensor& query, at::TensorList segments, int64_t heads, double rate, int64_t seed);
+at::Tensor attend_backward_phases(const at::Tensor& grad, const at::Tensor& query, at::TensorList segments,
+                                  const at::Tensor& out, const at::Tensor& lse, int64_t heads, double rate,
+                                  int64_t seed);
 
 // attention_step.cpp
 void attend_step(const float* q, at::TensorList segments, at::IntArrayRef counts, int64_t B, int64_t D, int64_t heads,

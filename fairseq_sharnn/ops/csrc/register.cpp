@@ -12,6 +12,10 @@ TORCH_LIBRARY(fairseq_sharnn, m) {
   m.def(
       "attend_backward(Tensor grad, Tensor query, Tensor[] segments, Tensor out, Tensor lse, int heads, float rate, "
       "int seed) -> (Tensor, Tensor)");
+  m.def("attend_phases(Tensor query, Tensor[] segments, int heads, float rate, int seed) -> Tensor");
+  m.def(
+      "attend_backward_phases(Tensor grad, Tensor query, Tensor[] segments, Tensor out, Tensor lse, int heads, "
+      "float rate, int seed) -> Tensor");
   m.def(
       "step(Tensor x, Tensor[] weights, Tensor[] hidden, Tensor[] cell, Tensor(a!)[] segments, int[] counts, int heads) "
       "-> (Tensor, Tensor)");
@@ -26,6 +30,8 @@ TORCH_LIBRARY_IMPL(fairseq_sharnn, CPU, m) {
   m.impl("activate_and_fold_backward", sharnn::activate_and_fold_backward);
   m.impl("attend", sharnn::attend);
   m.impl("attend_backward", sharnn::attend_backward);
+  m.impl("attend_phases", sharnn::attend_phases);
+  m.impl("attend_backward_phases", sharnn::attend_backward_phases);
   m.impl("step", sharnn::step);
   m.impl("project", sharnn::project);
   m.impl("lstm", sharnn::lstm);
