@@ -12,7 +12,15 @@ from torch import nn
 from fairseq_sharnn.compat.patching import patch
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.modules.sha_rnn import StreamNetwork
-from fairseq_sharnn.portable.gpu import BFLOAT16_CUDNN, Card, Training, lstm_in_words, training_bytes
+from fairseq_sharnn.portable.gpu import (
+    ANOTHER_TORCH,
+    BFLOAT16_CUDNN,
+    Card,
+    Training,
+    lstm_in_words,
+    refusal,
+    training_bytes,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -35,17 +43,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def check_cards() -> None:
-    """Raises UsageError if cuDNN refuses a card that torch sees: otherwise the first LSTM ends in a traceback."""
-    if not torch.cuda.is_available():
-        return
-    try:
-        torch.backends.cudnn.version()
-    except RuntimeError as error:
+    """Raises UsageError if torch sees a card that it, or cuDNN, cannot use: otherwise the first LSTM ends in a traceback."""
+    why = refusal() if torch.cuda.is_available() else None
+    if why is not None:
         raise UsageError(
-            f"this torch cannot use a GPU that it sees ({str(error).splitlines()[0]}): hide the GPU with "
-            "CUDA_VISIBLE_DEVICES, install a torch with an older cuDNN (torch 2.5.1 with CUDA 12.4 has cuDNN 9.1), or "
-            "train with --cpu"
-        ) from None
+            f"this torch cannot use a GPU that it sees ({why}): hide the GPU with CUDA_VISIBLE_DEVICES, use --cpu, or "
+            f"{ANOTHER_TORCH}"
+        )
 
 
 def start_in_one_line() -> None:

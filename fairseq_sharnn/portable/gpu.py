@@ -1,9 +1,14 @@
 """What is known about a GPU without running on it: which LSTM kernel torch takes, and how much memory training needs."""
 
-from typing import Any, NamedTuple, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 # cuDNN's version as torch counts it: from here on its LSTM takes bfloat16.
 BFLOAT16_CUDNN = 91300
+# What helps where `refusal` answers.
+ANOTHER_TORCH = (
+    "install another torch: the newest for a new card; torch 2.5.1 with CUDA 12.4, which has cuDNN 9.1, for one before "
+    "compute capability 7.5"
+)
 
 
 class Card(NamedTuple):
@@ -38,6 +43,21 @@ class Training(NamedTuple):
     kind: str = "float16"
     bytes_a_parameter: int = 16
     checkpoint_activations: bool = False
+
+
+def refusal(device: Any = "cuda") -> Optional[str]:
+    """Why this torch cannot compute on a CUDA device that it sees, in one line; None if it can.
+
+    cuDNN refuses old cards, and torch has kernels for some compute capabilities only. The trial starts CUDA.
+    """
+    import torch
+
+    try:
+        torch.backends.cudnn.version()
+        torch.zeros(1, device=device).add_(1).item()
+    except (RuntimeError, AssertionError, torch.cuda.DeferredCudaCallError) as error:
+        return (str(error) or type(error).__name__).splitlines()[0]
+    return None
 
 
 def lstm_kernel(kind: str, width: int, lanes: int, processors: int, capability: Tuple[int, int]) -> Tuple[str, str]:

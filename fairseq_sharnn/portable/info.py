@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import List, NamedTuple, Optional
 
 from fairseq_sharnn import __version__
-from fairseq_sharnn.portable.gpu import Card, lstm_in_words
+from fairseq_sharnn.portable.gpu import ANOTHER_TORCH, Card, lstm_in_words, refusal
 from fairseq_sharnn.registration import register
 
 # Packages that install a module named fairseq.
@@ -152,7 +152,10 @@ def _devices() -> List[Line]:
         built = torch.version.cuda
         return [*lines, Line("device cuda", "none" + ("" if built else " (this torch is built without CUDA)"))]
     for number in range(torch.cuda.device_count()):
-        card = Card.of(number)
+        card, why = Card.of(number), refusal(f"cuda:{number}")
+        if why is not None:
+            lines.append(Line(f"device cuda:{number}", f"{card}: this torch cannot use it ({why})", ANOTHER_TORCH))
+            continue
         lines.append(Line(f"device cuda:{number}", str(card)))
         for kind in ("float16", "bfloat16", "float32"):
             where = f"{kind}, D {PAPER_WIDTH}, {PAPER_LANES} lanes"

@@ -12,6 +12,7 @@ from fairseq_sharnn.ops.step import NARROW
 from fairseq_sharnn.portable.arguments import as_path
 from fairseq_sharnn.portable.checkpoint import Parts, read_checkpoint
 from fairseq_sharnn.portable.config import DTYPES, PortableConfig
+from fairseq_sharnn.portable.gpu import ANOTHER_TORCH, refusal
 from fairseq_sharnn.portable.model import Model
 from fairseq_sharnn.portable.network import build
 from fairseq_sharnn.portable.text import read_codec
@@ -111,6 +112,9 @@ def _device(name: Any) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UsageError(f"device {name} is not available here: use cpu, cuda or cuda:1") from None
+    why = refusal(device) if device.type == "cuda" else None
+    if why is not None:
+        raise UsageError(f"this torch cannot use device {name} ({why}): use cpu, or {ANOTHER_TORCH}")
     return device
 
 

@@ -7,9 +7,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from fairseq_sharnn import load
 from fairseq_sharnn.compat import gpu
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNSizes
+from fairseq_sharnn.portable import info
+from fairseq_sharnn.portable.command_line import main
 from fairseq_sharnn.portable.gpu import Card, Training, lstm_in_words, training_bytes
 from fairseq_sharnn.registration import register
 from tests.integration.forked import train_forked
@@ -49,14 +52,53 @@ def test_memory_that_is_missing_is_known_by_any_name(text, missing):
     assert gpu.is_out_of_memory(RuntimeError(text)) is missing
 
 
-def test_a_card_that_cudnn_refuses_gets_one_line(monkeypatch):
-    def refuse():
-        raise RuntimeError("cuDNN version 91400 is not compatible with devices with SM < 7.5. Please install\nmore")
+CUDNN_REFUSES = "cuDNN version 91400 is not compatible with devices with SM < 7.5. Please install"
+NO_KERNELS = "CUDA error: no kernel image is available for execution on the device"
+empty, zeros = torch.empty, torch.zeros
 
+
+def refuse(message):
+    raise RuntimeError(f"{message}\nmore")
+
+
+@pytest.fixture(params=[CUDNN_REFUSES, NO_KERNELS])
+def refused(request, monkeypatch):
+    """A card that torch sees and cannot use; the first line of the error."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.backends.cudnn, "version", refuse)
-    with pytest.raises(UsageError, match=r"SM < 7.5.*hide the GPU with CUDA_VISIBLE_DEVICES.* or train with --cpu$"):
+    monkeypatch.setattr(torch, "empty", lambda *size, device=None, **options: empty(*size, **options))
+    cudnn_refuses = request.param == CUDNN_REFUSES
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: refuse(request.param) if cudnn_refuses else 90100)
+    monkeypatch.setattr(torch, "zeros", lambda *size, device=None: refuse(request.param) if device else zeros(*size))
+    return request.param
+
+
+def test_a_card_that_cannot_be_used_gets_one_line(refused):
+    with pytest.raises(UsageError, match=r"hide the GPU with CUDA_VISIBLE_DEVICES, use --cpu, or install") as error:
         gpu.check_cards()
+    assert f"({refused})" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_load_on_a_card_that_cannot_be_used(refused, trained):
+    with pytest.raises(UsageError, match=r"this torch cannot use device cuda:0 .*: use cpu, or install") as error:
+        load(trained[0] / "checkpoint_last.pt", device="cuda:0")
+    assert f"({refused})" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_info_on_a_card_that_cannot_be_used(refused, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(Card, "of", lambda number: RTX3090)
+    (line,) = (line for line in info.info_lines() if line.name == "device cuda:0")
+    assert line.text == f"{RTX3090}: this torch cannot use it ({refused})" and line.mend.startswith(
+        "install another torch"
+    )
+
+
+@pytest.mark.parametrize("command", [("sample",), ("score", "README.md")], ids=str)
+def test_a_command_on_a_machine_without_a_gpu(trained, command):
+    model = str(trained[0] / "checkpoint_last.pt")
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--model", model, "--device", "cuda"])
+    assert ended.value.code == "error: device cuda is not available: torch finds no CUDA device here; use cpu"
 
 
 @pytest.mark.parametrize(
