@@ -22,6 +22,7 @@ def apply() -> None:
     """Apply every patch, once in a process."""
     gpu.use_expandable_segments()
     gpu.start_in_one_line()
+    gpu.pin_for_gpus_only()
     checkpoints.load_safely()
     checkpoints.write_atomically()
     checkpoints.gather_streams()

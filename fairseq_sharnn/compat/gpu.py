@@ -6,10 +6,12 @@ import warnings
 from typing import Any
 
 import torch
+from fairseq.data import iterators
 from fairseq.trainer import Trainer
 from torch import nn
 
-from fairseq_sharnn.compat.patching import patch
+from fairseq_sharnn.compat.patching import patch, replaced
+from fairseq_sharnn.data.streams.iterator import feeds_gpu
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.modules.sha_rnn import StreamNetwork
 from fairseq_sharnn.portable.gpu import (
@@ -35,6 +37,22 @@ def use_expandable_segments() -> None:
     """
     if torch.version.cuda and not torch.cuda.is_initialized() and not any(name in os.environ for name in _ALLOCATOR):
         os.environ[_ALLOCATOR[0]] = "expandable_segments:True"
+
+
+def pin_for_gpus_only() -> None:
+    """fairseq pins the memory of every batch. Without a GPU torch warns of it, and with --cpu it starts the GPU.
+    Test: test_gpu_start.py.
+    """
+
+    @patch(iterators.EpochBatchIterator, "_get_iterator_for_epoch")
+    def _get_iterator_for_epoch(original, self, *args, **kwargs):
+        loader = torch.utils.data.DataLoader
+
+        def pinned_for_gpus(*parts, pin_memory=False, **options):
+            return loader(*parts, pin_memory=pin_memory and feeds_gpu(), **options)
+
+        with replaced(torch.utils.data, "DataLoader", pinned_for_gpus):
+            return original(self, *args, **kwargs)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 
 from fairseq_sharnn import load
 from fairseq_sharnn.compat import gpu
+from fairseq_sharnn.data.blocks import BlockDataset, BlockIterator
+from fairseq_sharnn.data.corpora.byte_dictionary import ByteDictionary
+from fairseq_sharnn.data.corpora.bytes import ByteCorpus
 from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNSizes
 from fairseq_sharnn.portable import info
@@ -99,6 +103,18 @@ def test_a_command_on_a_machine_without_a_gpu(trained, command):
     with pytest.raises(SystemExit) as ended:
         main([*command, "--model", model, "--device", "cuda"])
     assert ended.value.code == "error: device cuda is not available: torch finds no CUDA device here; use cpu"
+
+
+def test_batches_are_pinned_for_gpus_only(hub, corpus, monkeypatch):
+    """fairseq pins every batch, and torch warns of that without a GPU. All that goes through fairseq's own iterator."""
+    blocks = BlockDataset(ByteCorpus(str(corpus / "test")), ByteDictionary(), 500)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(hub.score("The value")["positional_scores"]) == 9
+        assert len(list(BlockIterator(blocks, 2, None).next_epoch_itr(shuffle=False))) == 3
+    monkeypatch.setattr(gpu, "feeds_gpu", lambda: True)
+    with pytest.warns(UserWarning, match="pin_memory"):
+        list(BlockIterator(blocks, 2, None).next_epoch_itr(shuffle=False))
 
 
 @pytest.mark.parametrize(
