@@ -55,13 +55,26 @@ class Memory:
             yield block, self._start if number == 0 else 0, self._stop if number == last else block.filled
 
     def __len__(self) -> int:
-        return sum(stop - start for _, start, stop in self._spans())
+        return sum([block.filled for block in self._blocks[:-1]]) + self._stop - self._start
 
     @property
     def segments(self) -> Tuple[Tensor, ...]:
         """The rows as consecutive pieces [B, n, D], oldest first: views, not to be written to."""
         pieces = [block.between(start, stop) for block, start, stop in self._spans()]
         return tuple(piece for piece in pieces if piece.size(1) > 0) or (pieces[0],)
+
+    @property
+    def spans(self) -> Tuple[List[Tensor], List[int]]:
+        """The rows as whole blocks [B, capacity, D], oldest first, and where the rows start and stop in each of them.
+
+        The same rows as `segments`. For a single step: to make views would take longer than to read the rows.
+        """
+        blocks, numbers = [], []
+        for block in self._blocks:
+            blocks.append(block.rows)
+            numbers += (0, block.filled)
+        numbers[0], numbers[-1] = self._start, self._stop
+        return blocks, numbers
 
     def to_attend(self) -> Tuple[Tuple[Tensor, ...], int]:
         """What `ops.attend` takes: the segments, and how many rows too many they begin with.
@@ -110,6 +123,22 @@ class Memory:
             kept = kept.map(lambda rows: rows.to(chunk.dtype))
         kept, written = kept._fill_last_block(chunk)
         return kept if written == length else kept._add_block(chunk[:, written:], max(length, context // 16), context)
+
+    def with_room(self, row: Tensor, context: int) -> "Memory":
+        """`extended` by a `row` [B, 1, D] whose values the caller writes afterwards: until then they are anything."""
+        kept = self.last(context - 1)
+        block, stop = kept._blocks[-1], kept._stop
+        lanes, capacity, width = block.rows.shape
+        if (
+            block.filled != stop
+            or stop == capacity
+            or (lanes, 1, width) != row.shape
+            or block.rows.dtype != row.dtype
+            or attention.is_aligned(row.device)
+        ):
+            return self.extended(row, context)
+        block.filled = stop + 1
+        return Memory(kept._blocks, kept._start, stop + 1)
 
     def _extended_in_one_block(self, chunk: Tensor, context: int) -> "Memory":
         """Add the rows of a chunk behind these. They move to a new block if this one has no room at either end."""

@@ -10,7 +10,7 @@ from fairseq_sharnn.modules.block import Block
 from fairseq_sharnn.modules.layer_norm import LayerNormFactory
 from fairseq_sharnn.modules.memory import LaneMemories
 from fairseq_sharnn.modules.recompute import recomputed
-from fairseq_sharnn.modules.single_step import narrowed_matrices, single_step, step_weights
+from fairseq_sharnn.modules.single_step import GatheredWeights, narrowed_matrices, single_step, step_weights
 from fairseq_sharnn.modules.sizes import SHARNNDropout, SHARNNSizes
 from fairseq_sharnn.modules.stream_state import StreamState
 from fairseq_sharnn.ops.dropout import dropout
@@ -36,6 +36,7 @@ class StreamNetwork(nn.Module):
         self.sizes, self.rates = sizes, rates
         self.checkpoint_activations = checkpoint_activations
         self._narrow: Dict[Tensor, Matrix] = {}  # the weights that single steps read in fewer bits
+        self._gathered = GatheredWeights()  # what single steps read
 
     def make_blocks(self, layer_norm: LayerNormFactory) -> nn.ModuleList:
         """The layers, with PyTorch's initial values. layer_norm: makes each LayerNorm (on CUDA apex's fused one)."""
@@ -77,12 +78,13 @@ class StreamNetwork(nn.Module):
 
     def _step_weights(self, h: Tensor, state: Optional[StreamState]) -> Optional[List[Tensor]]:
         """What the operator of a single step takes, or None if h [T, B, D] or the network is not for it."""
-        if not is_single_step(h, self.blocks[0].ln_input.weight, self.training):
+        if not is_single_step(h, self.training):
             return None
         memories = () if state is None else (layer.memory for layer in state.layers)
         if any(isinstance(memory, LaneMemories) and None in memory for memory in memories):
             return None  # lanes of nothing
-        return step_weights(self.blocks, self._narrow)
+        weights = self._gathered.of(self.blocks, self._narrow)
+        return weights if weights is not None and takes(h, weights[0]) else None
 
     def steps_apart(self) -> bool:
         """Whether a single step in inference computes each lane by itself: its numbers do not depend on other lanes."""

@@ -56,11 +56,9 @@ ops: Any = _load(Path(__file__).parent)
 
 def usable(*tensors: Tensor) -> bool:
     """Whether the kernels can take these tensors: compiled, float32, on CPU, outside autocast."""
-    return (
-        ops is not None
-        and all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in tensors)
-        and not torch.is_autocast_enabled("cpu")
-    )
+    if ops is None or torch.is_autocast_enabled("cpu"):
+        return False
+    return all(tensor.dtype == torch.float32 and tensor.is_cpu for tensor in tensors)
 
 
 def draw_seed() -> int:

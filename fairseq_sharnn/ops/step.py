@@ -34,11 +34,13 @@ class Matrix(NamedTuple):
 class Rows(NamedTuple):
     """The memories that a step reads, and writes its own row into.
 
-    segments: [b, n, D] of one group of b lanes after the other, layer by layer; the last row of each group is written.
-    counts: how many segments each group has; one 0 for a layer that does not attend.
+    blocks: [b, capacity, D] of one group of b lanes after the other, layer by layer; the last row of each group is written.
+    spans: where the rows in use start and stop in each block, two numbers a block.
+    counts: how many blocks each group has; one 0 for a layer that does not attend.
     """
 
-    segments: List[Tensor]
+    blocks: List[Tensor]
+    spans: List[int]
     counts: List[int]
 
 
@@ -51,15 +53,17 @@ def narrowed(weight: Tensor, kind: str) -> Matrix:
     return Matrix((weight / scales.unsqueeze(1)).round().to(torch.int8).contiguous(), scales)
 
 
-def is_single_step(h: Tensor, weight: Tensor, training: bool) -> bool:
-    """Whether h [T, B, D] and a weight are for the operator: one step of a few lanes, no gradient, no dropout."""
-    single = len(h) == 1 and 0 < h.size(1) <= MOST_LANES
-    return single and not training and not torch.is_grad_enabled() and takes(weight) and kernels.usable(h)
+def is_single_step(h: Tensor, training: bool) -> bool:
+    """Whether h [T, B, D] is what the operator computes: one step of a few lanes, no gradient, no dropout."""
+    if training or torch.is_grad_enabled():
+        return False
+    length, lanes, _ = h.shape
+    return length == 1 and 0 < lanes <= MOST_LANES
 
 
-def takes(weight: Tensor) -> bool:
-    """Whether the operator can read a weight: float32 on CPU, and the kernels are compiled."""
-    return kernels.usable(weight)
+def takes(*tensors: Tensor) -> bool:
+    """Whether the operator can read a step's input and weights: float32 on CPU, and the kernels are compiled."""
+    return kernels.usable(*tensors)
 
 
 def step(
@@ -69,7 +73,7 @@ def step(
 
     weights: `Block.step_weights` of each layer. Returns features [B, D], and the layers' hidden and cell states [B, D].
     """
-    features, after = kernels.ops.step(h, weights, hidden, cell, rows.segments, rows.counts, heads)
+    features, after = kernels.ops.step(h, weights, hidden, cell, rows.blocks, rows.spans, rows.counts, heads)
     states = after.unbind(0)
     return features, states[: len(hidden)], states[len(hidden) :]
 

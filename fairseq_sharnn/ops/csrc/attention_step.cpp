@@ -60,62 +60,65 @@ struct Part {
   int64_t n, stride;
 };
 
-std::vector<Part> parts_of(at::TensorList segments, at::IntArrayRef counts, int64_t B, int64_t D) {
-  std::vector<Part> parts;
+void find_parts(const Memory& memory, int64_t B, int64_t D, std::vector<Part>& parts) {
+  parts.clear();
   int64_t lane = 0;
   size_t first = 0;
-  for (const int64_t count : counts) {
-    TORCH_CHECK(count > 0 && first + count <= segments.size() && segments[first].dim() == 3, "step: segments are missing");
-    const int64_t lanes = segments[first].size(0);
+  for (const int64_t count : memory.counts) {
+    const int64_t lanes = memory.blocks[first].size(0);
     for (int64_t own = 0; own < lanes; ++own) {
-      for (const auto& m : segments.slice(first, count)) {
+      for (size_t number = first; number < first + count; ++number) {
+        const auto& m = memory.blocks[number];
+        const int64_t start = memory.spans[2 * number], stop = memory.spans[2 * number + 1];
         TORCH_CHECK(m.dim() == 3 && m.stride(2) == 1 && m.size(0) == lanes && lane + lanes <= B && m.size(2) == D &&
                         m.scalar_type() == at::kFloat,
-                    "step: segments must be [B, n, D] in float32, their columns together");
-        const float* from = m.const_data_ptr<float>() + own * m.stride(0);
-        for (int64_t i = 0; i < m.size(1); i += kPart) {
-          parts.push_back({lane + own, from + i * m.stride(1), std::min(kPart, m.size(1) - i), m.stride(1)});
+                    "step: blocks must be [B, n, D] in float32, their columns together");
+        TORCH_CHECK(0 <= start && start <= stop && stop <= m.size(1), "step: spans must lie within their blocks");
+        const float* from = m.const_data_ptr<float>() + own * m.stride(0) + start * m.stride(1);
+        for (int64_t i = 0; i < stop - start; i += kPart) {
+          parts.push_back({lane + own, from + i * m.stride(1), std::min(kPart, stop - start - i), m.stride(1)});
         }
       }
     }
     lane += lanes;
     first += count;
   }
-  TORCH_CHECK(lane == B && first == segments.size(), "step: segments must be of each lane once");
-  return parts;
+  TORCH_CHECK(lane == B && first == memory.blocks.size(), "step: blocks of memory must be of each lane once");
 }
 
 }  // namespace
 
-// q [B, D] over the memory, `heads` heads of contiguous columns -> out [B, D]; no dropout. segments: [b, n, D] of one group
-// of b lanes after the other; counts: how many each group has. Tasks are parts of fixed size, joined in order: the result
-// does not depend on the number of threads.
-void attend_step(const float* q, at::TensorList segments, at::IntArrayRef counts, int64_t B, int64_t D, int64_t heads,
-                 float* out) {
-  const auto parts = parts_of(segments, counts, B, D);
-  const int64_t d = D / heads, count = static_cast<int64_t>(parts.size());
+// q [B, D] over the memory, `heads` heads of contiguous columns -> out [B, D]; no dropout. Tasks are parts of fixed size,
+// joined in order: the result does not depend on the number of threads.
+void attend_step(const float* q, const Memory& memory, int64_t B, int64_t D, int64_t heads, float* out) {
+  static thread_local std::vector<Part> found;  // kept for the next step, as is the room for the tasks' results
+  static thread_local std::vector<float> room;
+  find_parts(memory, B, D, found);
+  const Part* parts = found.data();
+  const int64_t d = D / heads, count = static_cast<int64_t>(found.size());
   TORCH_CHECK(count > 0, "step: no rows to attend to");
-  std::vector<float> highest(heads * count), sum(heads * count), mixed(heads * count * d);
+  room.resize(std::max<size_t>(room.size(), heads * count * (d + 2)));
+  float *highest = room.data(), *sum = highest + heads * count, *mixed = sum + heads * count;
   at::parallel_for(0, heads * count, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t head = item / count;
       const Part& part = parts[item % count];
       attend_rows(q + part.lane * D + head * d, part.rows + head * d, part.stride, part.n, d, highest[item], sum[item],
-                  mixed.data() + item * d);
+                  mixed + item * d);
     }
   });
   for (int64_t head = 0; head < heads; ++head) {
     for (int64_t first = 0; first < count;) {  // join the parts of a lane by their log-sum-exp
       int64_t last = first;
       while (last < count && parts[last].lane == parts[first].lane) ++last;
-      const float *top = highest.data() + head * count, *own = sum.data() + head * count;
+      const float *top = highest + head * count, *own = sum + head * count;
       const float highest_of_all = *std::max_element(top + first, top + last);
       float* to = out + parts[first].lane * D + head * d;
       float total = 0.0f;
       std::fill(to, to + d, 0.0f);
       for (int64_t part = first; part < last; ++part) {
         const float share = exp_approx(top[part] - highest_of_all);
-        const float* mix = mixed.data() + (head * count + part) * d;
+        const float* mix = mixed + (head * count + part) * d;
         total += share * own[part];
         for (int64_t i = 0; i < d; ++i) to[i] += share * mix[i];
       }

@@ -24,14 +24,20 @@ at::Tensor attend_backward_phases(const at::Tensor& grad, const at::Tensor& quer
                                   const at::Tensor& out, const at::Tensor& lse, int64_t heads, double rate,
                                   int64_t seed);
 
+// Memories that a step attends to: blocks [b, capacity, D] of one group of b lanes after the other, where the rows in use
+// start and stop in each block, and how many blocks each group has.
+struct Memory {
+  at::TensorList blocks;
+  at::IntArrayRef spans, counts;
+};
+
 // attention_step.cpp
-void attend_step(const float* q, at::TensorList segments, at::IntArrayRef counts, int64_t B, int64_t D, int64_t heads,
-                 float* out);
+void attend_step(const float* q, const Memory& memory, int64_t B, int64_t D, int64_t heads, float* out);
 
 // step.cpp
 std::tuple<at::Tensor, at::Tensor> step(const at::Tensor& x, at::TensorList weights, at::TensorList hidden,
-                                        at::TensorList cell, at::TensorList segments, at::IntArrayRef counts,
-                                        int64_t heads);
+                                        at::TensorList cell, at::TensorList blocks, at::IntArrayRef spans,
+                                        at::IntArrayRef counts, int64_t heads);
 at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 // lstm.cpp

@@ -17,8 +17,8 @@ TORCH_LIBRARY(fairseq_sharnn, m) {
       "attend_backward_phases(Tensor grad, Tensor query, Tensor[] segments, Tensor out, Tensor lse, int heads, "
       "float rate, int seed) -> Tensor");
   m.def(
-      "step(Tensor x, Tensor[] weights, Tensor[] hidden, Tensor[] cell, Tensor(a!)[] segments, int[] counts, int heads) "
-      "-> (Tensor, Tensor)");
+      "step(Tensor x, Tensor[] weights, Tensor[] hidden, Tensor[] cell, Tensor(a!)[] blocks, int[] spans, int[] counts, "
+      "int heads) -> (Tensor, Tensor)");
   m.def("project(Tensor x, Tensor weight, Tensor bias) -> Tensor");
   m.def("lstm(Tensor(a!) gates, Tensor weight, Tensor hidden, Tensor cell) -> (Tensor, Tensor)");
   m.def("lstm_backward(Tensor grad, Tensor(a!) gates, Tensor weight, Tensor cell) -> ()");

@@ -122,47 +122,43 @@ void run_lstm(Reader& from, const float* x, const float* h0, const float* c0, in
   });
 }
 
-// Memory of a layer: segments of one group of lanes after the other, and how many each group has. The last row of each
-// group is that of this step.
-struct Segments {
-  at::TensorList tensors;
-  at::IntArrayRef counts;
-};
-
-// The next layer's segments: counts has a 0 for a layer that does not attend, else a number for each group of lanes.
-Segments next_segments(at::TensorList segments, at::IntArrayRef counts, int64_t B, size_t& segment, size_t& place) {
-  const size_t first_segment = segment, first_place = place;
+// The next layer's memory: counts has a 0 for a layer that does not attend, else a number for each group of lanes.
+Memory next_memory(const Memory& all, int64_t B, size_t& block, size_t& place) {
+  const size_t first_block = block, first_place = place;
   int64_t lanes = 0;
   while (lanes < B) {
-    TORCH_CHECK(place < counts.size(), "step: counts are missing");
-    const int64_t count = counts[place++];
-    if (count == 0 && lanes == 0) return {segments.slice(segment, 0), counts.slice(place, 0)};
-    TORCH_CHECK(count > 0 && segment + count <= segments.size() && segments[segment].dim() == 3,
-                "step: segments are missing");
-    lanes += segments[segment].size(0);
-    segment += count;
+    TORCH_CHECK(place < all.counts.size(), "step: counts are missing");
+    const int64_t count = all.counts[place++];
+    if (count == 0 && lanes == 0) return {};
+    TORCH_CHECK(count > 0 && block + count <= all.blocks.size() && all.blocks[block].dim() == 3,
+                "step: blocks of memory are missing");
+    lanes += all.blocks[block].size(0);
+    block += count;
   }
-  return {segments.slice(first_segment, segment - first_segment), counts.slice(first_place, place - first_place)};
+  TORCH_CHECK(2 * block <= all.spans.size(), "step: each block needs two places in spans");
+  return {all.blocks.slice(first_block, block - first_block), all.spans.slice(2 * first_block, 2 * (block - first_block)),
+          all.counts.slice(first_place, place - first_place)};
 }
 
 // The memory's row of this step: LN(h) [B, D].
-void write_memory(const Norm& norm, const float* h, const Segments& memory, int64_t B, int64_t D) {
+void write_memory(const Norm& norm, const float* h, const Memory& memory, int64_t B, int64_t D) {
   int64_t lane = 0;
   size_t last = 0;
   for (const int64_t count : memory.counts) {
     last += count;
-    const auto& rows = memory.tensors[last - 1];
-    TORCH_CHECK(rows.dim() == 3 && rows.size(1) > 0 && rows.size(2) == D && rows.stride(2) == 1 &&
+    const auto& rows = memory.blocks[last - 1];
+    const int64_t stop = memory.spans[2 * last - 1];
+    TORCH_CHECK(rows.dim() == 3 && stop > 0 && stop <= rows.size(1) && rows.size(2) == D && rows.stride(2) == 1 &&
                     lane + rows.size(0) <= B && rows.scalar_type() == at::kFloat,
-                "step: segments must be [B, n, D] in float32, their columns together");
+                "step: blocks must be [B, n, D] in float32, their columns together");
     for (int64_t own = 0; own < rows.size(0); ++own, ++lane) {
-      norm.row(h + lane * D, D, rows.mutable_data_ptr<float>() + own * rows.stride(0) + (rows.size(1) - 1) * rows.stride(1));
+      norm.row(h + lane * D, D, rows.mutable_data_ptr<float>() + own * rows.stride(0) + (stop - 1) * rows.stride(1));
     }
   }
 }
 
 // h [B, D] becomes LN(h) plus attention over the memory. room: 3 x [B, D].
-void run_attention(Reader& from, float* h, const Segments& memory, int64_t B, int64_t D, int64_t heads, float* room) {
+void run_attention(Reader& from, float* h, const Memory& memory, int64_t B, int64_t D, int64_t heads, float* room) {
   const Norm memory_norm(from, D), input_norm(from, D);
   const Matrix query = from.matrix(D, D);
   const float* bias = from.vector(D);
@@ -181,7 +177,7 @@ void run_attention(Reader& from, float* h, const Segments& memory, int64_t B, in
 #pragma omp simd
     for (int64_t i = 0; i < D; ++i) own[i] *= sigmoid(query_gate[i]) * sigmoid(key_gate[i]) * scale;
   }
-  attend_step(q, memory.tensors, memory.counts, B, D, heads, mixed);
+  attend_step(q, memory, B, D, heads, mixed);
   for (int64_t lane = 0; lane < B; ++lane) {
     const int64_t at = lane * D;
 #pragma omp simd
@@ -216,10 +212,11 @@ void run_boom(Reader& from, const float* h, int64_t B, int64_t D, std::vector<fl
 }  // namespace
 
 // x [B, D] -> features [B, D], and the hidden and cell states of L layers after the step, [2L, B, D]. hidden, cell [B, D]
-// of each layer. segments, counts: next_segments; the last row of each group of lanes is written here. No dropout.
+// of each layer. blocks, spans, counts: Memory of all layers; the last row of each group of lanes is written here. No
+// dropout.
 std::tuple<at::Tensor, at::Tensor> step(const at::Tensor& x, at::TensorList weights, at::TensorList hidden,
-                                        at::TensorList cell, at::TensorList segments, at::IntArrayRef counts,
-                                        int64_t heads) {
+                                        at::TensorList cell, at::TensorList blocks, at::IntArrayRef spans,
+                                        at::IntArrayRef counts, int64_t heads) {
   TORCH_CHECK(x.dim() == 2 && heads > 0 && x.size(1) % heads == 0, "step: x must be [B, D], and heads divide D");
   const int64_t B = x.size(0), D = x.size(1), L = static_cast<int64_t>(hidden.size());
   TORCH_CHECK(static_cast<int64_t>(cell.size()) == L, "step: each layer needs a hidden and a cell state");
@@ -231,7 +228,8 @@ std::tuple<at::Tensor, at::Tensor> step(const at::Tensor& x, at::TensorList weig
   static thread_local std::vector<float> own, room;  // kept for the next step
   own.resize(std::max<size_t>(own.size(), B * D));
   room.resize(std::max<size_t>(room.size(), 8 * B * D));
-  size_t segment = 0, place = 0;
+  const Memory all{blocks, spans, counts};
+  size_t block = 0, place = 0;
   for (int64_t layer = 0; layer < L; ++layer) {
     const auto h0 = hidden[layer].contiguous(), c0 = cell[layer].contiguous();
     TORCH_CHECK(has_shape(h0, {B, D}) && has_shape(c0, {B, D}), "step: hidden and cell must be [B, D]");
@@ -241,11 +239,11 @@ std::tuple<at::Tensor, at::Tensor> step(const at::Tensor& x, at::TensorList weig
     run_lstm(from, mixed, h0.const_data_ptr<float>(), c0.const_data_ptr<float>(), B, D, room.data(), next,
              states + (L + layer) * B * D);
     std::copy_n(next, B * D, mixed);
-    const Segments memory = next_segments(segments, counts, B, segment, place);
+    const Memory memory = next_memory(all, B, block, place);
     if (!memory.counts.empty()) run_attention(from, mixed, memory, B, D, heads, room.data());
     run_boom(from, mixed, B, D, room, h);
   }
-  TORCH_CHECK(from.done() && place == counts.size(), "step: more weights or counts than the layers take");
+  TORCH_CHECK(from.done() && place == counts.size() && 2 * block == spans.size(), "step: more weights, counts or spans than the layers take");
   return {features, after};
 }
 

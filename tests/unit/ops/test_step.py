@@ -7,22 +7,14 @@ import torch
 from torch import nn
 
 from fairseq_sharnn.modules.memory import LaneMemories
-from fairseq_sharnn.modules.sha_rnn import SHARNN, SHARNNSizes
+from fairseq_sharnn.modules.sha_rnn import SHARNNSizes
 from fairseq_sharnn.modules.stream_state import LayerState, StreamState
 from fairseq_sharnn.ops import kernels
 from fairseq_sharnn.ops.step import MOST_LANES, narrowed, project
-from fairseq_sharnn.portable.network import NO_DROPOUT
 from tests.unit.ops.oracle import close, needs_kernels
+from tests.unit.ops.stepping import randomised, read
 
 pytestmark = needs_kernels
-
-
-def randomised(sizes: SHARNNSizes, layer_norm=nn.LayerNorm) -> SHARNN:
-    torch.manual_seed(1)
-    network = SHARNN(sizes, NO_DROPOUT, layer_norm).eval()
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return network
 
 
 @pytest.fixture
@@ -32,16 +24,6 @@ def ran(monkeypatch):
     run = kernels.ops.step
     monkeypatch.setattr(kernels.ops, "step", lambda h, *given: lanes.append(len(h)) or run(h, *given))
     return lanes
-
-
-@torch.no_grad()
-def read(network: SHARNN, tokens: torch.Tensor, state=None):
-    """Logits [T, B, V] of single steps, and the state after them."""
-    logits = []
-    for step in tokens.split(1):
-        features, state = network(step, state)
-        logits.append(network.logits(features))
-    return torch.cat(logits), state
 
 
 class OtherNorm(nn.LayerNorm):
@@ -245,11 +227,15 @@ def test_projection_of_each_lane_by_itself(lanes, width, vocabulary):
         (lambda given: given[1].__setitem__(0, torch.zeros(15)), r"a vector must be \[16\]"),
         (lambda given: given[3].pop(), "a hidden and a cell state"),
         (lambda given: given[3].__setitem__(0, torch.zeros(3, 16)), r"must be \[B, D\]"),
-        (lambda given: given[4].pop(), "segments are missing"),
-        (lambda given: given[4].__setitem__(0, torch.zeros(2, 4, 15)), "segments must be"),
-        (lambda given: given[5].pop(), "counts are missing"),
-        (lambda given: given[5].append(0), "more weights or counts"),
-        (lambda given: given.__setitem__(6, 3), "heads divide"),
+        (lambda given: given[4].pop(), "blocks of memory are missing"),
+        (lambda given: given[4].__setitem__(0, torch.zeros(2, 4, 15)), "blocks must be"),
+        (lambda given: given[5].pop(), "each block needs two places"),
+        (lambda given: given[5].append(0), "more weights, counts or spans"),
+        (lambda given: given[5].__setitem__(0, -1), "spans must lie within"),
+        (lambda given: given[5].__setitem__(1, 10_000), "blocks must be"),
+        (lambda given: given[6].pop(), "counts are missing"),
+        (lambda given: given[6].append(0), "more weights, counts or spans"),
+        (lambda given: given.__setitem__(7, 3), "heads divide"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(change, message, monkeypatch):
