@@ -80,11 +80,11 @@ def draw_each(logits: Tensor, settings: Settings, generators: Sequence[Optional[
         logits = logits.masked_fill(torch.zeros_like(dropped).scatter_(1, order, dropped), float("-inf"))
     probs = logits.softmax(-1)
     times = torch.empty_like(probs)
-    for lane, generator in zip(times.unbind(0), generators):
+    for lane, generator in zip(times.unbind(0) if len(times) > 1 else (times,), generators):
         lane.exponential_(1.0, generator=generator)
     # Of exponential times with rates p the first comes from i with probability p_i. torch.multinomial draws the same
     # numbers so, but it first checks p, which takes longer than the draw, and makes the host wait for a GPU.
-    return _place_of_largest(probs / times)
+    return _place_of_largest(probs.div_(times))
 
 
 def _place_of_largest(values: Tensor) -> Tensor:
@@ -186,6 +186,14 @@ def most_lanes(network: StreamNetwork) -> int:
     return _LANES_ON_CPU if network.blocks[0].ln_input.weight.device.type == "cpu" else _LANES_ON_CUDA
 
 
+def _picker(choice: Tensor) -> Callable[[Tensor], Tensor]:
+    """What takes the columns `choice` [N] of logits [B, V]. Neighbours are a view: nothing is copied."""
+    ids = choice.tolist()
+    if ids == list(range(ids[0], ids[0] + len(ids))):
+        return lambda logits: logits[:, ids[0] : ids[0] + len(ids)]
+    return lambda logits: logits.index_select(1, choice)
+
+
 @torch.no_grad()
 def draw_tokens(
     predictors: Sequence[Predictor],
@@ -204,12 +212,13 @@ def draw_tokens(
     if settings.length == 0:
         return
     lanes = Ensemble(predictors, prompts)
+    pick = _picker(choice)
+    by_place = torch.cat([choice, choice.new_full((1,), -1)])  # place -1 stands for NaN
     try:
         for step in range(settings.length):
-            rows = lanes.logits().index_select(1, choice)
-            places = draw_each(rows, settings, generators)
-            tokens = choice.take(places)
-            numbers = tokens.masked_fill(places < 0, -1).tolist()
+            places = draw_each(pick(lanes.logits()), settings, generators)
+            tokens = by_place.take(places)
+            numbers = tokens.tolist()
             if -1 in numbers:
                 raise UsageError("the model's outputs are not numbers (NaN): load weights that are finite")
             yield numbers
