@@ -25,6 +25,7 @@ void add_rows(const float* rows, int64_t stride, const float* weights, int64_t d
 }
 
 // Running softmax over `n` rows: highest score, sum of exponentials, and the weighted sum of rows [d] in `mixed`.
+template <Ahead ahead>
 void attend_rows(const float* q, const float* rows, int64_t stride, int64_t n, int64_t d, float& highest, float& sum,
                  float* mixed) {
   float scores[kGroup];
@@ -35,8 +36,10 @@ void attend_rows(const float* q, const float* rows, int64_t stride, int64_t n, i
     const int64_t size = std::min(kGroup, n - start);
     const float* group = rows + start * stride;
     int64_t r = 0;
-    for (; r + 8 <= size; r += 8) dot_block<8, 1>(q, d, group + r * stride, stride, d, scores + r, d);
-    for (; r < size; ++r) dot_block<1, 1>(q, d, group + r * stride, stride, d, scores + r, d);
+    for (; r + kTogether <= size; r += kTogether) {
+      dot_block<kTogether, 1, ahead>(q, d, group + r * stride, stride, d, scores + r, d);
+    }
+    for (; r < size; ++r) dot_block<1, 1, Ahead::kNot>(q, d, group + r * stride, stride, d, scores + r, d);
     std::fill(scores + size, scores + kGroup, -INFINITY);
     float top = highest;
     for (r = 0; r < size; ++r) top = scores[r] > top ? scores[r] : top;
@@ -103,8 +106,9 @@ void attend_step(const float* q, const Memory& memory, int64_t B, int64_t D, int
     for (int64_t item = begin; item < end; ++item) {
       const int64_t head = item / count;
       const Part& part = parts[item % count];
-      attend_rows(q + part.lane * D + head * d, part.rows + head * d, part.stride, part.n, d, highest[item], sum[item],
-                  mixed + item * d);
+      const auto attend = D <= kCached ? attend_rows<Ahead::kNear> : attend_rows<Ahead::kFar>;
+      attend(q + part.lane * D + head * d, part.rows + head * d, part.stride, part.n, d, highest[item], sum[item],
+             mixed + item * d);
     }
   });
   for (int64_t head = 0; head < heads; ++head) {
