@@ -27,7 +27,8 @@ _FP16_LOSS_SCALE = 1024.0
 class Case:
     """A size and a place to run it: model width D, Boom width H, layers, lanes B, chunk T, context C.
 
-    jittered: train on chunks of varied length, as the published recipe does, the same for every model.
+    jittered: train on chunks of varied length, as the published recipe does, the same for every model. streams: drawn at
+    once in generation. weights: of this package in generation, as `load(weights=...)` takes them.
     """
 
     width: int
@@ -41,6 +42,8 @@ class Case:
     device: str = "cpu"
     precision: str = "fp32"
     jittered: bool = False
+    streams: int = 1
+    weights: str = "float32"
 
     @property
     def attention_layers(self):
@@ -101,7 +104,7 @@ class MeasuredModel:
         """Set the model's mode and fill its memory for `training`, `evaluation` or `generation`."""
         self.model.eval()
         with torch.no_grad():
-            self.reset(1 if workload == "generation" else self.case.lanes)
+            self.reset(self.case.streams if workload == "generation" else self.case.lanes)
         self.model.train(workload == "training")
 
     def training(self) -> int:
@@ -125,11 +128,11 @@ class MeasuredModel:
 
     @torch.no_grad()
     def generation(self, count: int = 32) -> int:
-        """Draw `count` bytes one after the other, in one stream."""
-        byte = self.random_tokens(1, 1)
+        """Draw `count` bytes one after the other, in each of the case's streams."""
+        byte = self.random_tokens(1, self.case.streams)
         for _ in range(count):
-            byte = torch.multinomial(self.logits(byte)[0].float().softmax(-1), 1)
-        return count
+            byte = torch.multinomial(self.logits(byte)[0].float().softmax(-1), 1).t()
+        return count * self.case.streams
 
 
 class PackageModel(MeasuredModel):
@@ -141,6 +144,8 @@ class PackageModel(MeasuredModel):
         super().prepare(workload)
         if workload != "training":
             self.model.collapse()
+        if workload == "generation" and self.case.weights != "float32":
+            self.model.narrow(self.case.weights)
 
     def reset(self, lanes: int) -> None:
         self.state = None

@@ -3,6 +3,7 @@
 from typing import Dict, List, Sequence
 
 from benchmarks import machine
+from benchmarks.generation import generation_report
 from experiments.harness.markdown import table
 
 
@@ -16,7 +17,8 @@ def speed_report(result: Dict) -> str:
         f"    {result['command']}",
         "",
         "Each model runs in a process of its own. They take turns, and figures are medians: bytes/s, and in brackets the "
-        "ratio to `plain` (fairseq_sharnn/reference.py). `plain` and this package train with LAMB. transformer_lm trains "
+        "ratio to `plain` (fairseq_sharnn/reference.py). A measurement that reaches its limit of time has fewer turns; the "
+        "JSON has each turn's seconds. `plain` and this package train with LAMB. transformer_lm trains "
         "with torch's Adam; it sees only its chunk, not a long memory. Peak memory is that of the whole process on CPU, "
         "and the allocator's on a GPU. On a GPU every float32 product may use TF32. Jittered chunks vary in length as in "
         "the published recipe; the others all have T bytes.",
@@ -32,6 +34,8 @@ def speed_report(result: Dict) -> str:
         ]
         if entry["breakdown"]:
             lines += [*_pieces(entry["breakdown"]), *_ceiling(entry["breakdown"], workloads.get("evaluation", {}))]
+    if "generation" in result:
+        lines += generation_report(result["generation"])
     if "losses" in result:
         same = all(row["same"] for row in result["losses"])
         title = "The numbers are the same" if same else "THE NUMBERS DIFFER: no figure above counts"

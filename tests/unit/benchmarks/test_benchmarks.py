@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import growth, loss_compare, speed
+from benchmarks import generation, growth, loss_compare, speed, turns
 from benchmarks.models import CASES, NAMES, Case, build
 from benchmarks.pieces import bytes_to_move, evaluation_operations, operations, pieces
 from benchmarks.report import speed_report
@@ -41,6 +41,21 @@ def test_models_do_each_workload(name, workload):
     assert getattr(model, workload)() == (32 if workload == "generation" else SMALL.tokens)
     moved = any(not torch.equal(a, b) for a, b in zip(before, model.model.parameters()))
     assert moved == (workload == "training")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_generation_draws_in_each_stream(name):
+    model = build(name, replace(SMALL, streams=3))
+    model.prepare("generation")
+    assert model.generation(5) == 15
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "int8"])
+def test_generation_reads_the_weights_of_the_case(kind):
+    model = build("fairseq_sharnn", replace(SMALL, weights=kind))
+    model.prepare("generation")
+    assert {matrix.rows.dtype for matrix in model.model._narrow.values()} == {getattr(torch, kind)}
+    assert model.generation(2) == 2
 
 
 def test_jittered_chunks_are_the_same_for_every_model():
@@ -153,6 +168,63 @@ def test_report_shows_ratios_failures_and_the_comparison():
     assert "| LSTM | 1000.0 ms | 50% | 50.0 | 50% |" in text
     assert "## The numbers are the same" in text
     assert "THE NUMBERS DIFFER" in speed_report(canned(same=False))
+
+
+def test_generation_is_compared_with_plain_and_with_float32():
+    result = canned()
+    seven = {"seconds": [1.0] * 7}
+    models = {"float32": {**seven, "bytes_per_s": 500.0}, "int8": {"seconds": [1.0] * 3, "bytes_per_s": 1250.0}}
+    models.update(bfloat16={"failed": "out of memory"}, plain={**seven, "bytes_per_s": 25.0})
+    result["generation"] = [{"threads": 2, "case": vars(replace(CASES["paper"], streams=4)), "models": models}]
+    text = speed_report(json.loads(json.dumps(result)))
+    assert "| 1,024 | 2 | 4 | int8 | 1,250 | 3.20 ms | 50.00 | 2.50 | 3 |" in text
+    assert "| 1,024 | 2 | 4 | `plain` | 25 | 160.00 ms | 1.00 |  | 7 |" in text
+    assert "failed: out of memory" in text
+
+
+def test_each_width_of_generation_has_its_streams_and_weights():
+    found = [
+        (group.threads, case.width, case.streams, [*group.contestants])
+        for group in generation.groups(2)
+        for case in [group.contestants["plain"].case]
+    ]
+    kinds = ["float32", "plain"]
+    assert found == [
+        *((1, 128, streams, kinds) for streams in (1, 4, 16)),
+        *((2, 256, streams, kinds) for streams in (1, 4, 16)),
+        (2, 1024, 1, ["float32", "bfloat16", "int8", "plain"]),
+    ]
+
+
+def test_turns_end_at_the_limit_but_each_model_has_one():
+    both = {name: turns.Contestant(name, SMALL) for name in ("fairseq_sharnn", "plain")}
+    done = turns.measure(both, "generation", 5, 1, 0.0, lambda: None)
+    assert [len(row["seconds"]) for row in done.values()] == [1, 1] and all(row["bytes_per_s"] for row in done.values())
+
+
+def test_measurements_share_what_is_left_of_the_time(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(turns.time, "monotonic", lambda: now[0])
+    limit = turns.TimeLimit(2, 3)
+    assert limit.next_part() == 40
+    now[0] += 20  # less than its part
+    assert limit.next_part() == 50
+    now[0] += 200
+    assert limit.next_part() == 0
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--tables", "sizes,speeds"], "--tables speeds is not one of sizes, generation"),
+        (["--minutes", "0"], "--minutes must be above 0"),
+        (["--tables", "generation", "--device", "cuda"], "--tables generation is for --device cpu"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, message, capsys):
+    with pytest.raises(SystemExit):
+        speed.main(options)
+    assert message in capsys.readouterr().err
 
 
 def test_slope_is_the_exponent_of_growth():
