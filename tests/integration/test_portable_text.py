@@ -1,5 +1,6 @@
 """Models of words and word pieces leave fairseq with their vocabulary and rules; the numbers stay fairseq's."""
 
+import json
 import re
 import sys
 
@@ -62,6 +63,21 @@ def test_score_is_the_number_of_eval_lm_and_of_the_one_scale(model, prepared):
     score = load(out).score((prepared / "text" / "test").read_bytes(), lanes=3, chunk=32)
     assert f"{score.bits_per_token:.4f}" == loss and f"{score.bits_per_byte:.4f}" == bits
     assert score.bytes == (prepared / "text" / "test").stat().st_size
+
+
+def test_dynamic_evaluation_of_words_pieces_and_bands(model, prepared, capsys):
+    """`fairseq-eval-lm --dynamic-lr` learns with a plain and an adaptive softmax, and `score` prints its number."""
+    data, checkpoint, _ = model
+    cut, learn = ("--batch-size", 3, "--tokens-per-sample", 32), ("--dynamic-lr", 0.003)
+    static, dynamic = (eval_forked(data, checkpoint, *STREAMING, *cut, *more) for more in ((), learn))
+    assert dynamic.code == 0 and "evaluation: dynamic (adam, lr 0.003, " in dynamic.output, dynamic.output[-3000:]
+    bits = [float(re.search(r"Loss \(base 2\): ([\d.]+)", finished.output)[1]) for finished in (static, dynamic)]
+    assert bits[1] < bits[0] - 0.2, "the model has hardly been trained"
+    cut = ("--data", data, "--lanes", 3, "--chunk", 32, "--json")
+    command = ("score", prepared / "text" / "test", "--model", checkpoint, *cut, *learn)
+    assert command_line.main([str(word) for word in command]) == 0
+    portable = json.loads(capsys.readouterr().out)["all"]
+    assert portable["evaluation"] == "dynamic" and portable["bits_per_token"] == pytest.approx(bits[1], abs=2e-4)
 
 
 def test_samples_are_those_of_from_pretrained(model):
