@@ -137,13 +137,13 @@ def report(results: Sequence[Result], file: Path, model: Path, command: str) -> 
     """The report, as Markdown."""
     size = file.stat().st_size
     place = f"{processor()}, torch {torch.__version__}, {dict(Place.here().facts())['CPU kernels']} kernels, 1 thread"
-    lines = [f"# Compression of {file.name}", "", place, "", f"    {command}", ""]
-    lines += [f"{file.name} has {size:,} bytes, the model {size_of(model):,}.", ""]
+    lines = [f"# Compression of {file}", "", place, "", f"    {command}", ""]
+    lines += [f"{file} has {size:,} bytes, the model {size_of(model):,}.", ""]
     lines += table(HEADER, rows(results, size, size_of(model)))
     lines += ["Commands, to compress, to decompress, and of the column `score`:", ""]
     for result in results:
         commands = (result.method.pack, result.method.unpack, result.method.score)
-        lines += [f"    {line.format(file=file.name, out='OUT', back='BACK')}" for line in commands if line]
+        lines += [f"    {line.format(file=file, out='OUT', back='BACK')}" for line in commands if line]
     return "\n".join(lines) + "\n"
 
 
