@@ -2,7 +2,6 @@
 
 import struct
 import sys
-import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -15,12 +14,12 @@ from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.evaluation.dynamic import DynamicSettings
 from fairseq_sharnn.portable import command_line
 from fairseq_sharnn.portable.compressor.compressor import compress, decompress
-from fairseq_sharnn.portable.compressor.container import Settings, pack, unpack
+from fairseq_sharnn.portable.compressor.container import Settings, checksum, pack, unpack
 from tests.conftest import real_text
 from tests.integration.test_portable_bad_input import refused
 
 TEXT = real_text(900)
-START, SUM = 8, 4  # where the body begins, and its checksum
+START, SUM = 5, 3  # where the body begins, and its checksum
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +63,7 @@ def flipped(data: bytes, place: int, bit: int) -> bytes:
 
 def forged(data: bytes) -> bytes:
     """The file with the checksum of what it holds now: what a stranger can write."""
-    return data[:SUM] + struct.pack("<I", zlib.crc32(data[START:])) + data[START:]
+    return data[:SUM] + struct.pack("<H", checksum(data[START:])) + data[START:]
 
 
 def test_a_bit_flipped_anywhere(packed, unreadable):
@@ -73,16 +72,16 @@ def test_a_bit_flipped_anywhere(packed, unreadable):
     body = range(header, len(packed), max(1, (len(packed) - header) // 20))
     for place in [*range(header), *body, *range(len(packed) - 4, len(packed))]:
         line = unreadable(flipped(packed, place, place % 8))
-        assert "is not a file that `compress` wrote" in line if place < 3 else "damaged" in line
+        assert "is not a file that `compress` wrote" in line if place < 2 else "damaged" in line
 
 
 def test_cut_short(packed, unreadable):
-    for size in [*range(3, 12), 40, 60, 70, len(packed) // 2, len(packed) - 4, len(packed) - 1]:
+    for size in [*range(2, 12), 40, 60, 70, len(packed) // 2, len(packed) - 4, len(packed) - 1]:
         assert "cut short or damaged" in unreadable(packed[:size])
     assert "cut short or damaged" in unreadable(packed + b"\0")
 
 
-@pytest.mark.parametrize("data", [b"", b"SH", b"\x8fS", TEXT, b"\x1f\x8b\x08", bytes(100)])
+@pytest.mark.parametrize("data", [b"", b"SH", b"\x8f", TEXT, b"\x1f\x8b\x08", bytes(100)])
 def test_not_a_compressed_file(data, unreadable):
     assert "is not a file that `compress` wrote" in unreadable(data)
 
@@ -100,7 +99,7 @@ def test_a_flipped_bit_with_a_checksum_that_fits(packed, loaded, place, bit):
 
 def test_what_the_digests_say(packed, unreadable):
     header, words = unpack(packed, "")
-    assert "was compressed with another model" in unreadable(pack(replace(header, model=b"other!"), words))
+    assert "was compressed with another model" in unreadable(pack(replace(header, model=b"else"), words))
     assert "cannot be read here" in unreadable(pack(replace(header, probe=b"else"), words))
     wrong = unreadable(pack(replace(header, content=bytes(32)), words))
     assert "does not decompress to what was compressed" in wrong and "get it again" in wrong
@@ -127,7 +126,7 @@ def test_a_length_bomb(packed, unreadable, loaded, model):
     assert decompress(loaded, packed, most_bytes=900) == TEXT
     done = []
     with pytest.raises(UsageError, match="does not decompress"):
-        decompress(loaded, pack(replace(header, count=1 << 22), words), advance=done.append)
+        decompress(loaded, pack(replace(header, count=8000), words), advance=done.append)
     assert sum(done) < 4 * len(TEXT)  # it stops where the words end
 
 
@@ -148,8 +147,9 @@ def test_settings_that_would_take_much(packed, unreadable, change):
         (["--threads", 0], "--threads must be from 1 to 64"),
         (["--dynamic-lr", -1], "--dynamic-lr must be"),
         (["--dynamic-lr", "nan"], "--dynamic-lr must be"),
-        (["--dynamic-lr", 1e300], "--dynamic-lr 1e+300 or --dynamic-clip 0.25 is too large"),
+        (["--dynamic-lr", 1e300], "--dynamic-lr 1e+300 is too large"),
         (["--dynamic-lr", 1e-60], "--dynamic-lr 1e-60 is too small"),
+        (["--dynamic-lr", 1e-3, "--dynamic-clip", 1e39], "--dynamic-clip 1e+39 is too large"),
         (["--dynamic-lr", 1e-3, "--chunk", 0], "--chunk must be from 1"),
         (["--dynamic-lr", 1e-3, "--chunk", 96], "leaves no memory of the model's context of 96: choose at most 95"),
         (["--dynamic-lr", 1e-3, "--chunk", 60000], "times --chunk 60000 is more than 65,536"),

@@ -3,9 +3,13 @@
 Encoder and decoder differ in one call, `exchange`. All that touches floating-point numbers is the same code with the same
 shapes in the same order: steps of [1, lanes] tokens, because a decoder has no chunk yet. With dynamic evaluation both
 then learn from the chunk that they have just finished.
+
+A lane of static `score` begins with the id before its stretch, the last one of the lane before. A decoder has it only if
+that lane is done. So lanes are read in rounds: a lane begins when the one before it is done, or it begins without that id,
+as the text does. The latter costs about a byte. `together` allows it as often as a text pays for it.
 """
 
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Iterator, List, Optional
 
 import numpy as np
 import torch
@@ -24,6 +28,9 @@ Exchange = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 # The coder's probabilities have 24 bits, and each symbol has at least one step of them. So a symbol costs this at least.
 _STEP = 2.0**-24
+
+# Ids for each lane that begins without the id before its stretch: at 1 bit an id they take 1,024 bytes, so a byte is 0.1 %.
+_IDS_FOR_A_START = 8192
 
 
 class Damaged(Exception):
@@ -71,33 +78,57 @@ class Decoder:
         return symbols
 
 
+def together(count: int, settings: Settings) -> int:
+    """How many lanes of a text of `count` ids are read at the same time.
+
+    With dynamic evaluation all: there every lane of `score` begins as the text does.
+    """
+    return settings.lanes if settings.dynamic.learns else min(settings.lanes, 1 + count // _IDS_FOR_A_START)
+
+
+def rounds(lanes: int, most: int) -> Iterator[np.ndarray]:
+    """The numbers [n] of the lanes that are read at the same time, at most `most`, round after round.
+
+    All but the first round read the lanes that follow those of the round before.
+    """
+    length = -(-lanes // most)
+    for first in range(length):
+        yield np.arange(first, lanes, length)
+
+
 def run(
     model: Model,
     count: int,
     settings: Settings,
+    most: int,
     exchange: Exchange,
     advance: Callable[[int], object] = lambda count: None,
 ) -> None:
-    """Go through a text of `count` ids. advance: called with the number of ids that are done.
+    """Go through a text of `count` ids. most: lanes at a time. advance: called with the number of ids that are done.
 
     The model's weights are the trained ones again at the end. Raises UsageError if its probabilities are not finite.
     """
     codec = model.codec
-    first = FIRST_BYTE if codec.unit == "byte" else 0
     plan = evaluation_lanes(count, settings.lanes)
-    columns = int(plan.scored.max())
-    with _Reader(model, settings) as reader:
-        for column in range(columns):
-            lanes = np.flatnonzero(plan.scored > column)
-            probabilities = _probabilities(model, reader.features)
-            if not np.isfinite(probabilities).all():
-                raise UsageError("the model's probabilities are not finite: lower --dynamic-lr, or use another model")
-            symbols = exchange(plan.first[lanes] + column, probabilities[lanes])
-            tokens = np.full(settings.lanes, codec.pad, dtype=np.int64)
-            tokens[lanes] = symbols + first
-            if column + 1 < columns:
-                reader.read(torch.from_numpy(tokens))
-            advance(len(lanes))
+    last = np.full(settings.lanes, codec.start, dtype=np.int64)  # the last token of each lane so far
+    for number, lanes in enumerate(rounds(settings.lanes, most)):
+        scored, first = plan.scored[lanes], plan.first[lanes]
+        before = np.full(len(lanes), codec.start) if number == 0 else last[lanes - 1]
+        columns = int(scored.max())
+        with _Reader(model, settings, before) as reader:
+            for column in range(columns):
+                reading = np.flatnonzero(scored > column)
+                probabilities = _probabilities(model, reader.features)
+                if not np.isfinite(probabilities).all():
+                    raise UsageError(
+                        "the model's probabilities are not finite: lower --dynamic-lr, or use another model"
+                    )
+                symbols = exchange(first[reading] + column, probabilities[reading])
+                tokens = np.full(len(lanes), codec.pad, dtype=np.int64)
+                tokens[reading] = last[lanes[reading]] = symbols + (FIRST_BYTE if codec.unit == "byte" else 0)
+                if column + 1 < columns:
+                    reader.read(torch.from_numpy(tokens))
+                advance(len(reading))
 
 
 @torch.no_grad()
@@ -107,13 +138,14 @@ def _probabilities(model: Model, features: Tensor) -> np.ndarray:
 
 
 class _Reader:
-    """The model over all lanes, a step at a time. features [B, D]: after what was read.
+    """The model over the lanes of a round, a step at a time. features [B, D]: after what was read.
 
     With dynamic evaluation it reads each chunk twice: in steps, and then whole, which gives the loss to learn from and the
     state in which the next chunk starts.
     """
 
-    def __init__(self, model: Model, settings: Settings):
+    def __init__(self, model: Model, settings: Settings, before: np.ndarray):
+        """before: the token [B] before each lane."""
         self._model, self._chunk = model, settings.chunk
         self._learner: Optional[Learner] = None
         if settings.dynamic.learns:
@@ -122,7 +154,7 @@ class _Reader:
         self._tokens: List[Tensor] = []  # what was read of this chunk, and the token after it
         self._state: Optional[StreamState] = None
         self.features: Tensor
-        self.read(torch.full((settings.lanes,), model.codec.start))
+        self.read(torch.from_numpy(before))
 
     def __enter__(self) -> "_Reader":
         return self

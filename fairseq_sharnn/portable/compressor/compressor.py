@@ -10,7 +10,7 @@ import torch
 
 from fairseq_sharnn.data.text.vocabulary import BYTE_VALUES
 from fairseq_sharnn.errors import UsageError
-from fairseq_sharnn.portable.compressor.coding import Damaged, Decoder, Encoder, run
+from fairseq_sharnn.portable.compressor.coding import Damaged, Decoder, Encoder, run, together
 from fairseq_sharnn.portable.compressor.container import MODEL_DIGEST, PROBE_DIGEST, Header, Settings, pack, unpack
 from fairseq_sharnn.portable.compressor.rounding import Place
 from fairseq_sharnn.portable.model import Model
@@ -42,8 +42,9 @@ def compress(
     _check_chunk(model, settings)
     encoder = Encoder(ids if tokens else np.frombuffer(content, dtype=np.uint8))
     with _prepared(model, settings):
-        probe = _probe(model, settings)
-        run(model, len(ids), settings, encoder, advance)
+        most = together(len(ids), settings)
+        probe = _probe(model, settings, most)
+        run(model, len(ids), settings, most, encoder, advance)
     digest = hashlib.sha256(content).digest()
     header = Header(settings, digest_of(model), Place.here(), probe, tokens, len(ids), len(content), digest)
     return pack(header, encoder.words())
@@ -88,7 +89,8 @@ def decompress(
     cause = elsewhere or "another type of CPU, or another build of torch or constriction"
     decoder = Decoder(words, header.count, model.codec.vocab if header.tokens else BYTE_VALUES)
     with _prepared(model, settings):
-        if _probe(model, settings) != header.probe:
+        most = together(header.count, settings)
+        if _probe(model, settings, most) != header.probe:
             raise UsageError(
                 f"{name} cannot be read here, because sums round differently where it was compressed ({cause}): decompress "
                 "it there, or with the same versions on the same type of CPU"
@@ -98,7 +100,7 @@ def decompress(
                 f"{name} was compressed elsewhere ({elsewhere}), but a trial computes the same numbers here: reading it"
             )
         try:
-            run(model, header.count, settings, decoder, advance)
+            run(model, header.count, settings, most, decoder, advance)
             content = model.codec.decode(decoder.symbols.tolist()) if header.tokens else decoder.symbols.tobytes()
         except Damaged:
             content = None
@@ -145,10 +147,13 @@ def _check_chunk(model: Model, settings: Settings) -> None:
         )
 
 
-def _probe(model: Model, settings: Settings) -> bytes:
-    """What the model computes for a fixed text with these settings: probabilities to the last bit, and the coder's words."""
-    short = replace(settings, chunk=min(settings.chunk, _PROBED_CHUNK))
-    count = settings.lanes * (_PROBED + short.chunk)
+def _probe(model: Model, settings: Settings, lanes: int) -> bytes:
+    """What the model computes for a fixed text with these settings: probabilities to the last bit, and the coder's words.
+
+    lanes: how many are read at the same time.
+    """
+    short = replace(settings, lanes=lanes, chunk=min(settings.chunk, _PROBED_CHUNK))
+    count = lanes * (_PROBED + short.chunk)
     symbols = BYTE_VALUES if model.codec.unit == "byte" else model.codec.vocab
     numbers = np.arange(count, dtype=np.int64)
     encoder = Encoder(numbers * (numbers + 7) // 3 % symbols)
@@ -158,6 +163,6 @@ def _probe(model: Model, settings: Settings) -> bytes:
         found.update(probabilities.tobytes())
         return encoder(places, probabilities)
 
-    run(model, count, short, exchange)
+    run(model, count, short, lanes, exchange)
     found.update(encoder.words().astype("<u4").tobytes())
     return found.digest()[:PROBE_DIGEST]

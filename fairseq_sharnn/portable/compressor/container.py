@@ -1,24 +1,26 @@
-"""The file that `compress` writes: a header of about 60 bytes, then the words of the range coder.
+"""The file that `compress` writes: a header of at most 60 bytes in common cases, then the words of the range coder.
 
-    3 bytes   MAGIC
+    2 bytes   MAGIC
     1 byte    version of the format
-    4 bytes   CRC-32 of all that follows
+    2 bytes   CRC-16 of all that follows
     1 byte    kind: 0 static, else the number of the optimizer in OPTIMIZERS, from 1; plus TOKENS if ids are not bytes,
-              DECAY and CLIP if these rates are not the defaults
-    6 bytes   digest of the model
+              DECAY, CLIP and THREADS if these settings are not the defaults
+    4 bytes   digest of the model
     6 bytes   where it was written (rounding.py)
     4 bytes   what the model computed there for a fixed text (rounding.py)
     32 bytes  sha256 of the content
-    numbers   lanes, threads, ids; with TOKENS also bytes; if dynamic also the chunk
-    rates     if dynamic: the learning rate, with DECAY the decay, with CLIP the clipping norm, 4 bytes each (float32)
+    numbers   lanes, ids; with THREADS also threads; with TOKENS also bytes; if dynamic also the chunk
+    rates     if dynamic: the learning rate, with DECAY the decay, with CLIP the clipping norm
     words     of 32 bits
 
-All is little-endian. Numbers have 7 bits a byte, the lowest first, and the high bit says that another byte follows.
+All is little-endian. Numbers have 7 bits a byte, the lowest first, and the high bit says that another byte follows. A rate
+is a number and a signed byte e: number times 10^e. A rate such as 5e-4 takes two bytes.
 """
 
+import binascii
 import struct
-import zlib
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Tuple
 
 import numpy as np
@@ -27,14 +29,15 @@ from fairseq_sharnn.errors import UsageError
 from fairseq_sharnn.evaluation.dynamic import OPTIMIZERS, STATIC, DynamicSettings
 from fairseq_sharnn.portable.compressor.rounding import Place
 
-MAGIC = b"\x8fSH"
-VERSION = 1
-OPTIMIZER, DECAY, CLIP, TOKENS = 0x03, 0x04, 0x08, 0x80  # parts of the kind
+MAGIC = b"\x8fS"
+VERSION = 2
+OPTIMIZER, DECAY, CLIP, THREADS, TOKENS = 0x03, 0x04, 0x08, 0x10, 0x80  # parts of the kind
 MOST_LANES, MOST_THREADS, MOST_IN_A_CHUNK = 256, 64, 1 << 16
-MODEL_DIGEST, PROBE_DIGEST = 6, 4
-_START = len(MAGIC) + 1 + 4
+LEAST_RATE, MOST_RATE = 1e-38, 1e38
+MODEL_DIGEST, PROBE_DIGEST = 4, 4
+_BEFORE = struct.Struct("<BH")  # version and checksum
+_START = len(MAGIC) + _BEFORE.size
 _FIXED = struct.Struct(f"<B{MODEL_DIGEST}s{Place.SIZE}s{PROBE_DIGEST}s32s")
-_RATE = struct.Struct("<f")
 _LONGEST = 9  # bytes of a number
 _OPTIONAL = {DECAY: "decay", CLIP: "clip"}
 
@@ -44,8 +47,7 @@ class Settings:
     """What decides the probabilities, besides the model.
 
     lanes: stretches that are read together. threads: of torch. dynamic: how the model learns; then it learns after each
-    `chunk` ids of a lane (0 if static). Rates are rounded to float32, as the file keeps them. Raises UsageError, naming the
-    option, for values out of range.
+    `chunk` ids of a lane (0 if static). Raises UsageError, naming the option, for values out of range.
     """
 
     lanes: int = 1
@@ -63,14 +65,10 @@ class Settings:
             raise UsageError(
                 f"--lanes {self.lanes} times --chunk {self.chunk} is more than {MOST_IN_A_CHUNK:,}: lower one of them"
             )
-        dynamic = self.dynamic
-        try:
-            lr, decay, clip = (_RATE.unpack(_RATE.pack(rate))[0] for rate in (dynamic.lr, dynamic.decay, dynamic.clip))
-        except OverflowError:
-            raise UsageError(f"--dynamic-lr {dynamic.lr} or --dynamic-clip {dynamic.clip} is too large") from None
-        if dynamic.learns and lr == 0.0:
-            raise UsageError(f"--dynamic-lr {dynamic.lr} is too small")
-        object.__setattr__(self, "dynamic", DynamicSettings(lr, dynamic.optimizer, decay, clip))
+        for name in ("lr", "decay", "clip"):
+            rate = getattr(self.dynamic, name)
+            if rate and not LEAST_RATE <= rate <= MOST_RATE:
+                raise UsageError(f"--dynamic-{name} {rate:g} is too {'small' if rate < 1 else 'large'} for `compress`")
 
 
 @dataclass(frozen=True)
@@ -94,23 +92,31 @@ def pack(header: Header, words: np.ndarray) -> bytes:
     """The file: header and words [W] (uint32)."""
     settings, dynamic = header.settings, header.settings.dynamic
     kind = TOKENS if header.tokens else 0
-    numbers = [settings.lanes, settings.threads, header.count]
+    numbers = [settings.lanes, header.count]
+    if settings.threads != 1:
+        kind |= THREADS
+        numbers.append(settings.threads)
     numbers += [header.size] if header.tokens else []
     rates = b""
     if dynamic.learns:
         kind |= OPTIMIZERS.index(dynamic.optimizer) + 1
         numbers.append(settings.chunk)
-        rates = _RATE.pack(dynamic.lr)
+        rates = _packed_rate(dynamic.lr)
         for flag, name in _OPTIONAL.items():
             if getattr(dynamic, name) != getattr(STATIC, name):
                 kind |= flag
-                rates += _RATE.pack(getattr(dynamic, name))
+                rates += _packed_rate(getattr(dynamic, name))
     body = bytearray(_FIXED.pack(kind, header.model, header.place.pack(), header.probe, header.content))
     for number in numbers:
         body += _packed(number)
     body += rates
     body += words.astype("<u4").tobytes()
-    return MAGIC + struct.pack("<BI", VERSION, zlib.crc32(body)) + bytes(body)
+    return MAGIC + _BEFORE.pack(VERSION, checksum(body)) + bytes(body)
+
+
+def checksum(body: bytes) -> int:
+    """What the header holds of all that follows it."""
+    return binascii.crc_hqx(body, 0)
 
 
 def unpack(data: bytes, name: str) -> Tuple[Header, np.ndarray]:
@@ -120,13 +126,13 @@ def unpack(data: bytes, name: str) -> Tuple[Header, np.ndarray]:
     damaged = UsageError(f"{name} is cut short or damaged: get it again from where it was written")
     if len(data) < _START:
         raise damaged
-    version, checksum = struct.unpack_from("<BI", data, len(MAGIC))
+    version, expected = _BEFORE.unpack_from(data, len(MAGIC))
     if version != VERSION:
         raise UsageError(
             f"{name} has format version {version}, and this fairseq_sharnn reads version {VERSION}: it is damaged, or "
             "another version of fairseq_sharnn wrote it"
         )
-    if checksum != zlib.crc32(data[_START:]):
+    if expected != checksum(data[_START:]):
         raise damaged
     try:
         return _parsed(data)
@@ -138,7 +144,8 @@ def _parsed(data: bytes) -> Tuple[Header, np.ndarray]:
     """Raises struct.error, IndexError or ValueError for what `pack` cannot have written."""
     kind, model, place, probe, content = _FIXED.unpack_from(data, _START)
     numbers = _Numbers(data, _START + _FIXED.size)
-    lanes, threads, count = numbers.next(), numbers.next(), numbers.next()
+    lanes, count = numbers.next(), numbers.next()
+    threads = numbers.next() if kind & THREADS else 1
     size = numbers.next() if kind & TOKENS else count
     chunk, dynamic = 0, STATIC
     if kind & OPTIMIZER:
@@ -162,6 +169,12 @@ def _packed(number: int) -> bytes:
     return bytes([*out, number])
 
 
+def _packed_rate(rate: float) -> bytes:
+    """The shortest decimal number that is this float."""
+    _, digits, exponent = Decimal(repr(rate)).normalize().as_tuple()
+    return _packed(int("".join(map(str, digits)))) + struct.pack("<b", exponent)
+
+
 class _Numbers:
     """Reads numbers from `place` on."""
 
@@ -180,7 +193,8 @@ class _Numbers:
         raise ValueError("a number of more than 63 bits")
 
     def rate(self) -> float:
-        """Raises struct.error at the end."""
-        (found,) = _RATE.unpack_from(self.data, self.place)
-        self.place += _RATE.size
-        return float(found)
+        """Raises IndexError or struct.error at the end."""
+        digits = self.next()
+        (exponent,) = struct.unpack_from("<b", self.data, self.place)
+        self.place += 1
+        return float(f"{digits}e{exponent}")
