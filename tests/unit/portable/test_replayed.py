@@ -6,6 +6,7 @@ import pickle
 import weakref
 from functools import partial
 from itertools import islice
+from unittest.mock import Mock, create_autospec
 
 import pytest
 import torch
@@ -252,6 +253,24 @@ def test_no_operation_of_a_step_waits(taped):
         for _ in range(3):
             step.read(network, torch.arange(4))
     assert not waits.found
+
+
+def test_recording_calls_cuda_as_torch_has_it(monkeypatch):
+    """By the signatures of torch.cuda: twice on a stream of its own, then once into the graph, whose replay is returned."""
+    calls = Mock()
+    for name in ("device", "Stream", "current_stream", "stream", "CUDAGraph", "graph"):
+        fake = create_autospec(getattr(torch.cuda, name))
+        monkeypatch.setattr(torch.cuda, name, fake)
+        calls.attach_mock(fake, name)
+    replay = replayed.record(calls.work, torch.device("cuda:1"))
+    names = [name for name, _, _ in calls.mock_calls]
+    assert [name for name in names if name in ("device", "stream", "work", "graph")] == [
+        *("device", "stream", "work", "work", "graph", "work"),
+    ]
+    inside = names[names.index("graph().__enter__") : names.index("graph().__exit__")]
+    assert inside[1:] == ["work"]
+    calls.graph.assert_called_once_with(torch.cuda.CUDAGraph(), capture_error_mode="thread_local")
+    assert replay == torch.cuda.CUDAGraph().replay
 
 
 @pytest.mark.parametrize("dtype, allowed", [pytest.param(*each, marks=needs_cuda) for each in ON_CUDA])
