@@ -16,12 +16,12 @@ def speed_report(result: Dict) -> str:
         "",
         f"    {result['command']}",
         "",
-        "Each model runs in a process of its own. They take turns, and figures are medians: bytes/s, and in brackets the "
-        "ratio to `plain` (fairseq_sharnn/reference.py). A measurement that reaches its limit of time has fewer turns; the "
-        "JSON has each turn's seconds. `plain` and this package train with LAMB. transformer_lm trains "
-        "with torch's Adam; it sees only its chunk, not a long memory. Peak memory is that of the whole process on CPU, "
-        "and the allocator's on a GPU. On a GPU every float32 product may use TF32. Jittered chunks vary in length as in "
-        "the published recipe; the others all have T bytes.",
+        "Each model runs in a process of its own. They take turns (on a GPU one comes after the other), and figures are "
+        "medians: bytes/s, and in brackets the ratio to `plain` (fairseq_sharnn/reference.py). A measurement that reaches "
+        "its limit of time has fewer turns; the JSON has each turn's seconds. `plain` and this package train with LAMB. "
+        "transformer_lm trains with torch's Adam; it sees only its chunk, not a long memory. Peak memory is that of the "
+        "whole process on CPU, and the allocator's on a GPU. On a GPU every float32 product may use TF32. Jittered chunks "
+        "vary in length as in the published recipe; the others all have T bytes.",
         "",
     ]
     for label, entry in result["cases"].items():

@@ -6,9 +6,9 @@
     python -m benchmarks.speed --tables generation  # on CPU: by width, threads, streams and kind of weights
     ATEN_CPU_CAPABILITY=avx2 python -m benchmarks.speed  # on a machine with AVX-512: the kernels for AVX2
 
-Each model runs in a process of its own, and they take turns (A B C A B C ...). Figures are medians. Writes OUT.json and
-OUT.md, with hardware, versions, the comparison of losses (loss_compare.py) and this command. It says at the start how
-long it may take.
+Each model runs in a process of its own, and they take turns (A B C A B C ...); on a GPU, whose memory may not hold all of
+them, one comes after the other. Figures are medians. Writes OUT.json and OUT.md, with hardware, versions, the comparison of
+losses (loss_compare.py) and this command. It says at the start how long it may take.
 """
 
 import argparse

@@ -20,8 +20,22 @@ def measure(
 ) -> Dict[str, Dict]:
     """All models at one workload. A model that fails, such as for lack of memory, has a row that says so.
 
-    repeats: turns of each, fewer if they take longer than so many seconds. progress: called after each turn of all.
+    On a GPU one model comes after the other, because its memory may not hold all of them. repeats: turns of each, fewer if
+    they take longer than so many seconds. progress: called after each turn of all.
     """
+    on_gpu = any(contestant.case.device.startswith("cuda") for contestant in contestants.values())
+    groups = [{label: contestant} for label, contestant in contestants.items()] if on_gpu else [contestants]
+    results: Dict[str, Dict] = {}
+    for group in groups:
+        said = progress if group is groups[-1] else lambda: None
+        results.update(_take_turns(group, workload, repeats, threads, seconds / len(groups), said))
+    return results
+
+
+def _take_turns(
+    contestants: Dict[str, Contestant], workload: str, repeats: int, threads: int, seconds: float, progress: Callable
+) -> Dict[str, Dict]:
+    """`measure` of models that are ready at the same time."""
     end = time.monotonic() + seconds
     results: Dict[str, Dict] = {}
     workers: Dict[str, Worker] = {}

@@ -202,6 +202,31 @@ def test_turns_end_at_the_limit_but_each_model_has_one():
     assert [len(row["seconds"]) for row in done.values()] == [1, 1] and all(row["bytes_per_s"] for row in done.values())
 
 
+@pytest.mark.parametrize("device, most", [("cpu", 2), ("cuda", 1)])
+def test_a_gpu_holds_one_model_at_a_time(monkeypatch, device, most):
+    held, turns_done = [0, 0], []
+
+    class Held:
+        def __init__(self, *order):
+            self.ready = {}
+            held[0] += 1
+            held[1] = max(held)
+
+        def work(self):
+            return {"seconds": 2.0, "bytes": 8, "peak_bytes": 1}
+
+        def close(self):
+            held[0] -= 1
+
+    monkeypatch.setattr(turns, "Worker", Held)
+    both = {name: turns.Contestant(name, replace(SMALL, device=device)) for name in ("fairseq_sharnn", "plain")}
+    done = turns.measure(both, "training", 3, 1, 60.0, lambda: turns_done.append(1))
+    assert held == [0, most] and len(turns_done) == 3
+    assert {label: (row["bytes_per_s"], len(row["seconds"])) for label, row in done.items()} == dict.fromkeys(
+        both, (4.0, 3)
+    )
+
+
 def test_measurements_share_what_is_left_of_the_time(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(turns.time, "monotonic", lambda: now[0])
