@@ -69,7 +69,8 @@ class Memory:
 
         The same rows as `segments`. For a single step: to make views would take longer than to read the rows.
         """
-        blocks, numbers = [], []
+        blocks: List[Tensor] = []
+        numbers: List[int] = []
         for block in self._blocks:
             blocks.append(block.rows)
             numbers += (0, block.filled)

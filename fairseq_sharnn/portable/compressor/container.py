@@ -111,7 +111,7 @@ def pack(header: Header, words: np.ndarray) -> bytes:
         body += _packed(number)
     body += rates
     body += words.astype("<u4").tobytes()
-    return MAGIC + _BEFORE.pack(VERSION, checksum(body)) + bytes(body)
+    return MAGIC + _BEFORE.pack(VERSION, checksum(bytes(body))) + bytes(body)
 
 
 def checksum(body: bytes) -> int:
