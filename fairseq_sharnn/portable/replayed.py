@@ -6,6 +6,7 @@ portable/graph.py, could not serve: its memory grows, and that is what programs 
 """
 
 import logging
+import threading
 import weakref
 from functools import partial
 from typing import Any, Callable, List, MutableMapping, Optional, Tuple
@@ -93,13 +94,16 @@ class ReplayedStep:
         self._ring.advance()
 
 
+_recording = threading.Lock()  # torch records one graph at a time
+
+
 def record(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """Record what a function does on a CUDA device; returns what does it again.
 
     Raises RuntimeError if it cannot be recorded. The function runs twice before, so that the libraries choose their
     kernels and take their work space; on a stream of its own, as CUDA asks for.
     """
-    with torch.cuda.device(device):
+    with _recording, torch.cuda.device(device):
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -107,7 +111,8 @@ def record(work: Callable[[], None], device: torch.device) -> Callable[[], None]
             work()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        # torch's own stream for this is one of the GPU that recorded first
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             work()
     return graph.replay
 

@@ -269,7 +269,8 @@ def test_recording_calls_cuda_as_torch_has_it(monkeypatch):
     ]
     inside = names[names.index("graph().__enter__") : names.index("graph().__exit__")]
     assert inside[1:] == ["work"]
-    calls.graph.assert_called_once_with(torch.cuda.CUDAGraph(), capture_error_mode="thread_local")
+    own = {"stream": torch.cuda.Stream(), "capture_error_mode": "thread_local"}
+    calls.graph.assert_called_once_with(torch.cuda.CUDAGraph(), **own)
     assert replay == torch.cuda.CUDAGraph().replay
 
 
