@@ -39,18 +39,19 @@ def model_card(config: PortableConfig, tensors: Dict[str, Tensor], name: str, me
         "",
         "## The model",
         "",
-        *_table(_sizes(config, tensors)),
+        *facts_table(size_facts(config, tensors)),
         "",
         "## Its training",
         "",
-        *_table(_training(config)),
+        *facts_table(training_facts(config)),
     ]
     if measured:
-        lines += ["", "## ONNX graphs", "", *_table(measured)]
+        lines += ["", "## ONNX graphs", "", *facts_table(measured)]
     return "\n".join(lines) + "\n"
 
 
-def _sizes(config: PortableConfig, tensors: Dict[str, Tensor]) -> Dict[str, Any]:
+def size_facts(config: PortableConfig, tensors: Dict[str, Tensor]) -> Dict[str, Any]:
+    """What the model is made of, by name."""
     sizes = config.sizes
     layers = ", ".join(map(str, sizes.attention_layers)) or "none"
     facts: Dict[str, Any] = {
@@ -70,11 +71,13 @@ def _sizes(config: PortableConfig, tensors: Dict[str, Tensor]) -> Dict[str, Any]
     return facts
 
 
-def _training(config: PortableConfig) -> Dict[str, Any]:
+def training_facts(config: PortableConfig) -> Dict[str, Any]:
+    """What is known of the training, by name."""
     names = {
         "updates": "updates",
         "epoch": "epoch",
         "lanes": "lanes",
+        "bytes_read": "bytes read",
         "bytes_read_at_most": "bytes read, at most (updates x lanes x chunk)",
         "tokens_read_at_most": "tokens read, at most (updates x lanes x chunk)",
         "seconds": "seconds of training",
@@ -91,5 +94,6 @@ def _training(config: PortableConfig) -> Dict[str, Any]:
     return facts
 
 
-def _table(facts: Dict[str, Any]) -> List[str]:
+def facts_table(facts: Dict[str, Any]) -> List[str]:
+    """The lines of a table of two columns without titles."""
     return ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts.items())]

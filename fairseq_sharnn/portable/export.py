@@ -15,9 +15,9 @@ from fairseq_sharnn.files import write_whole
 from fairseq_sharnn.portable.card import model_card
 from fairseq_sharnn.portable.checkpoint import Parts
 from fairseq_sharnn.portable.config import DTYPES
-from fairseq_sharnn.portable.loading import CONFIG, WEIGHTS
 from fairseq_sharnn.portable.model import Model
 from fairseq_sharnn.portable.network import build
+from fairseq_sharnn.portable.shipped import CARD, CONFIG, WEIGHTS
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def export(
 
             model = Model(config, build(config, parts.tensors, str(out)), parts.codec)
             measured = write_graphs(model, work, int8, say, text)
-        write_whole(work / "README.md", model_card(config, tensors, out.name, measured))
+        write_whole(work / CARD, model_card(config, tensors, out.name, measured))
         write_whole(work / CONFIG, config.to_json())
 
 
@@ -101,7 +101,7 @@ def collapsed(parts: Parts) -> Parts:
 
 def _write_weights(tensors: Dict[str, Tensor], path: Path) -> None:
     try:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
     except ModuleNotFoundError:
         raise UsageError("export needs safetensors: pip install safetensors") from None
-    save_file(tensors, str(path), {"format": "pt"})
+    write_whole(path, save(tensors, {"format": "pt"}))
