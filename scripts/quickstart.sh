@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From a bare clone to a trained and evaluated model and a sample of its text: scripts/quickstart.sh [--minutes M] [OUT]
 #
+# First it shows what the model in the package does: a text, and its bits per byte on README.md and on the test split.
 # Corpus: the standard library of this Python, 6 MB of code and documentation. All files go to OUT (work/quickstart).
 # Training takes M minutes (4). A finished step is not repeated; an interrupted training resumes from its last checkpoint.
 set -euo pipefail
@@ -34,6 +35,11 @@ scripts/setup.sh
 bin=.venv/bin
 mkdir -p "$out"
 
+# The model in the package is named by nothing: it is the default.
+echo "quickstart: the model in the package, trained on books, writes"
+"$bin/python" -m fairseq_sharnn sample --prompt "It was " --length 200 --temperature 0.7 --seed 1
+"$bin/python" -m fairseq_sharnn score README.md 2>/dev/null
+
 # The last value of a field in fairseq's log, whose lines are JSON.
 logged() { # logged FIELD LINES
   sed -n 's/.*"'"$1"'": "\{0,1\}\([0-9.]*\).*/\1/p' <<<"$2" | tail -n 1
@@ -58,6 +64,9 @@ if [ ! -e "$out/data/test" ]; then
   echo "quickstart: corpus"
   "$bin/python" scripts/prepare_corpus.py stdlib "$out/data"
 fi
+
+echo "quickstart: its bits per byte on Python's library, which is no book"
+"$bin/python" -m fairseq_sharnn score "$out/data/test" 2>/dev/null
 
 # A rate that stays the same after its warm-up suits a training whose number of updates nobody knows beforehand.
 if [ "$(cat "$out/trained" 2>/dev/null)" != "$minutes" ]; then

@@ -6,8 +6,9 @@ import sys
 from typing import List, Optional
 
 from fairseq_sharnn.errors import exit_with_one_line
+from fairseq_sharnn.portable.shipped import SHIPPED
 
-MODEL = "a checkpoint, or a folder that `export` made"
+MODEL = "a checkpoint, or a folder that `export` made (default: the model of books in the package)"
 
 
 @exit_with_one_line()
@@ -93,7 +94,7 @@ def _add_compress(commands) -> None:
     compress = _command(commands, "compress", "write a file as the bits that a model needs for it")
     compress.add_argument("file", metavar="FILE", help="any file (- for stdin)")
     compress.add_argument("out", metavar="OUT", help="the compressed file to write; it must not exist")
-    compress.add_argument("--model", required=True, metavar="MODEL", help=MODEL)
+    compress.add_argument("--model", default=SHIPPED, metavar="MODEL", help=MODEL)
     compress.add_argument("--lanes", type=int, default=8, help="stretches that are read together (default: 8)")
     compress.add_argument("--threads", type=int, default=1, help="of torch; decompress uses as many (default: 1)")
     add_dynamic(compress)
@@ -110,7 +111,7 @@ def _add_decompress(commands) -> None:
     decompress = _command(commands, "decompress", "the file that compress read, with the same model")
     decompress.add_argument("out", metavar="OUT", help="what compress wrote (- for stdin)")
     decompress.add_argument("file", metavar="FILE", help="the file to write; it must not exist")
-    decompress.add_argument("--model", required=True, metavar="MODEL", help=MODEL)
+    decompress.add_argument("--model", default=SHIPPED, metavar="MODEL", help=MODEL)
     decompress.add_argument(
         "--max-bytes", type=int, default=1 << 30, help="refuse a file that says it holds more (default: 1 GiB)"
     )
@@ -119,7 +120,7 @@ def _add_decompress(commands) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="MODEL", help=MODEL)
+    parser.add_argument("--model", default=SHIPPED, metavar="MODEL", help=MODEL)
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cpu)")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="of the computation")
     parser.add_argument(

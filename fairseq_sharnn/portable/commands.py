@@ -128,7 +128,7 @@ def run_score(options: argparse.Namespace) -> None:
     if options.weights != "float32":
         exact = _scores(load(options.model, options.device, options.dtype, options.data), texts, options, dynamic)
     if options.json:
-        found = {"files": _figures(scores), "all": _sum(scores).figures(), "model": options.model}
+        found = {"files": _figures(scores), "all": _sum(scores).figures(), "model": str(options.model)}
         if exact is not None:
             found.update(weights=options.weights, float32={"files": _figures(exact), "all": _sum(exact).figures()})
         print(json.dumps(found, indent=1))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import List, NamedTuple, Optional
 
 from fairseq_sharnn import __version__
+from fairseq_sharnn.portable import shipped
 from fairseq_sharnn.portable.gpu import ANOTHER_TORCH, Card, lstm_in_words, refusal
 from fairseq_sharnn.registration import register
 
@@ -38,6 +39,7 @@ def info_lines() -> List[Line]:
         Line("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"),
         torch_line,
         _fairseq(),
+        _model(),
     ]
     if torch_line.mend is None:
         lines += [*kernels, *_devices()]
@@ -109,6 +111,18 @@ def _fairseq() -> Line:
             f"{sys.executable} -m pip uninstall {' '.join(extra)}, then {install_fairseq()} --force-reinstall",
         )
     return Line("fairseq", f"{named}, {Path(fairseq.__file__ or '').parent}")
+
+
+def _model() -> Line:
+    """The model that the commands use where none is named."""
+    facts = shipped.facts()
+    if facts is None:
+        return Line("default model", f"missing or damaged: {shipped.SHIPPED}", shipped.put_back())
+    sizes, trained = facts["sizes"], facts.get("trained", {})
+    bits = trained.get("validation_bits_per_byte")
+    known = "" if bits is None else f", {bits} bits per byte on its validation split"
+    named = f"{shipped.SHIPPED.name}, D {sizes.get('width')}, context {sizes.get('context')}"
+    return Line("default model", f"{named}{known}, {shipped.SHIPPED}")
 
 
 def install_kernels() -> str:

@@ -15,14 +15,14 @@ from fairseq_sharnn.portable.config import DTYPES, PortableConfig
 from fairseq_sharnn.portable.gpu import ANOTHER_TORCH, refusal
 from fairseq_sharnn.portable.model import Model
 from fairseq_sharnn.portable.network import build
+from fairseq_sharnn.portable.shipped import CONFIG, SHIPPED, WEIGHTS, is_shipped, put_back
 from fairseq_sharnn.portable.text import read_codec
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 WEIGHT_KINDS = ("float32", *NARROW)
 
 
 def load(
-    path: Union[str, "os.PathLike[str]"],
+    path: Union[str, "os.PathLike[str]"] = SHIPPED,
     device: Optional[Union[str, torch.device]] = None,
     dtype: Optional[Union[str, torch.dtype]] = None,
     data: Optional[Union[str, "os.PathLike[str]"]] = None,
@@ -30,17 +30,18 @@ def load(
 ) -> Model:
     """Open a model: an exported folder, or a fairseq checkpoint. Needs torch only; nothing in the file is run.
 
-    device: `cpu`, `cuda`, `cuda:1` (default: cpu). dtype: `float32`, `float16` or `bfloat16` (default: float32 on CPU, on
-    CUDA as the weights are stored). data: the DATA folder of a checkpoint of words or pieces, if it has moved. weights:
-    `float32`, or the layers' matrices rounded to `bfloat16` or `int8` (one scale a row), which a step on CPU then reads
-    faster. Raises UsageError in one line, and TypeError for arguments of another kind.
+    path: by default the model that comes with the package. device: `cpu`, `cuda`, `cuda:1` (default: cpu). dtype: `float32`,
+    `float16` or `bfloat16` (default: float32 on CPU, on CUDA as the weights are stored). data: the DATA folder of a
+    checkpoint of words or pieces, if it has moved. weights: `float32`, or the layers' matrices rounded to `bfloat16` or
+    `int8` (one scale a row), which a step on CPU then reads faster. Raises UsageError in one line, and TypeError for
+    arguments of another kind.
     """
     if weights not in WEIGHT_KINDS:
         raise UsageError(f"--weights must be one of {', '.join(WEIGHT_KINDS)}, but it is {weights}")
     path = Path(as_path(path, "path"))
     where, kind = _device(device), _dtype(dtype)
     folder = None if data is None else as_path(data, "data")
-    parts = read_folder(path) if path.is_dir() else read_checkpoint(path, folder)
+    parts = _read(path, folder)
     kind = kind or ("float32" if where.type == "cpu" else parts.config.dtype)
     narrow = weights != "float32"
     if narrow and (where.type, kind) != ("cpu", "float32"):
@@ -53,6 +54,20 @@ def load(
     if narrow:
         module.network.narrow(weights)
     return Model(parts.config, module, parts.codec)
+
+
+def _read(path: Path, data: Optional[str]) -> Parts:
+    """The parts of a model. Raises UsageError if there is none, or if it is damaged."""
+    if not is_shipped(path):
+        return read_folder(path) if path.is_dir() else read_checkpoint(path, data)
+    _safetensors()  # if it is missing, the model is not to blame
+    try:
+        return read_folder(path)
+    except UsageError as error:
+        raise UsageError(
+            f"the model that comes with the package is missing or damaged, {path}: put it back: {put_back()} (or name "
+            "another model with --model; in Python: load(PATH))"
+        ) from error
 
 
 def read_folder(folder: Path) -> Parts:
@@ -81,17 +96,23 @@ def read_folder(folder: Path) -> Parts:
 
 def read_weights(path: Path) -> Dict[str, Tensor]:
     """The tensors of a safetensors file. Raises UsageError if it is damaged."""
+    safetensors = _safetensors()
     try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ModuleNotFoundError:
-        raise UsageError("exported models need safetensors: pip install safetensors") from None
-    try:
-        return load_file(str(path))
+        return safetensors.torch.load_file(str(path))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    except (SafetensorError, ValueError) as error:
+    except (safetensors.SafetensorError, ValueError) as error:
         raise UsageError(f"{path} is cut short or damaged ({error}): export the checkpoint again") from None
+
+
+def _safetensors() -> Any:
+    """The package safetensors. Raises UsageError if it is not installed."""
+    try:
+        import safetensors
+        import safetensors.torch
+    except ModuleNotFoundError:
+        raise UsageError("exported models need safetensors: pip install safetensors") from None
+    return safetensors
 
 
 def _device(name: Any) -> torch.device:

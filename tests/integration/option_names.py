@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import FrozenSet, List
 
+from fairseq_sharnn.portable.command_line import make_parser
 from tests.integration import forked
 
 # Options that messages may name although the command has them not: the message says whose they are.
@@ -43,12 +44,20 @@ def options_of(program: str) -> FrozenSet[str]:
     """All options of a program: for fairseq's commands with those of registered models, optimizers and criterions."""
     if program.startswith("fairseq-"):
         return _fairseq_options(program[len("fairseq-") :])
+    if program == "sharnn":
+        return frozenset(options_in(" ".join(_subcommands_help())))
     name = Path(program).stem
     texts = [forked.run_script(name, "--help").output]
     found = re.search(r"\{([a-z0-9,]+)\} \.\.\.", texts[0])
     for command in found[1].split(",") if found else ():
         texts.append(forked.run_script(name, command, "--help").output)
     return frozenset(options_in("\n".join(texts)))
+
+
+def _subcommands_help() -> List[str]:
+    """The help texts of `python -m fairseq_sharnn COMMAND`."""
+    (commands,) = (action for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return [parser.format_help() for parser in commands.choices.values()]
 
 
 def _fairseq_options(tool: str) -> FrozenSet[str]:

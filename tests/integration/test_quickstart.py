@@ -18,6 +18,7 @@ def clone(tmp_path):
     (tmp_path / "scripts" / "setup.sh").chmod(0o755)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "fairseq_sharnn").symlink_to(ROOT / "fairseq_sharnn")
+    (tmp_path / "README.md").write_bytes((ROOT / "README.md").read_bytes()[:600])
     write_corpus(tmp_path / "out" / "data", 200_000, 5_000, 5_001)
     return tmp_path
 
@@ -29,7 +30,10 @@ def quickstart(clone, *arguments):
 def test_it_trains_for_the_time_given_and_ends_with_the_bits_per_byte(clone):
     finished = quickstart(clone, "--minutes", "0.05", "out")
     assert finished.code == 0, finished.output[-3000:]
-    assert "quickstart: training sha_rnn_tiny for 0.05 minutes" in finished.output
+    before, training, _ = finished.output.partition("quickstart: training sha_rnn_tiny for 0.05 minutes")
+    assert training and "quickstart: the model in the package, trained on books, writes\nIt was " in before
+    assert re.search(r"^README\.md: [\d.]+ bits per byte \(600 bytes\)", before, flags=re.MULTILINE)
+    assert re.search(r"/out/data/test: [\d.]+ bits per byte \(5,001 bytes\)", before)
     assert re.search(r"^  validation     [\d.]+ bits per byte$", finished.output, flags=re.MULTILINE)
     log = (clone / "out" / "train.log").read_text()
     updates, size = (float(re.findall(rf'"train_{name}": "([\d.]+)"', log)[-1]) for name in ("num_updates", "wpb"))

@@ -62,8 +62,8 @@ def test_python_and_samples(clone, capsys):
     ]
     for words in samples:
         finished = run_command(sys.executable, *words[1:], cwd=clone)
-        assert finished.code == 0 and "The history of " in finished.output, finished.output
-    assert len(samples) == 1
+        assert finished.code == 0 and words[words.index("--prompt") + 1] in finished.output, finished.output
+    assert len(samples) == 2 and sum("--model" in words for words in samples) == 1
 
 
 def test_word_pieces(clone):

@@ -1,5 +1,6 @@
 """The package as a wheel: built from a copy of the source, installed into an empty environment, and used to train."""
 
+import json
 import re
 import shutil
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fairseq_sharnn import load
 from tests.conftest import MICRO, RECIPE, ROOT, run_command
 
 SOURCE = ("LICENSE", "README.md", "pyproject.toml", "setup.py")
@@ -49,6 +51,10 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"fairseq_sharnn"}
     assert {"fairseq_sharnn/py.typed", "fairseq_sharnn/ops/csrc/lstm.cpp"} <= set(names)
+    shipped = {
+        f"fairseq_sharnn/portable/weights/books/{name}" for name in ("config.json", "model.safetensors", "README.md")
+    }
+    assert shipped <= set(names)
     if shutil.which("c++") or shutil.which("g++"):
         kernels = [name for name in names if name.endswith(".so")]
         assert kernels and all(name.startswith("fairseq_sharnn/ops/cpu_torch_") for name in kernels)
@@ -62,6 +68,16 @@ def test_a_build_in_isolation_has_the_torch_of_the_installed_package():
     fairseq = re.search(r"\nfairseq = \[(.*?)\n\]", text, re.S)[1]
     torch_of = set(re.findall(r'"(torch[^"]*)"', build))
     assert len(torch_of) == 2 and all(bound in needed or bound in fairseq for bound in torch_of), torch_of
+
+
+def test_an_installed_wheel_has_a_model(environment, tmp_path):
+    """The same bits per byte as here (the card's, tests/integration/test_shipped_model.py), a minute after installation."""
+    found = run_command(environment / "sharnn", "score", ROOT / "LICENSE", "--lanes", 1, "--json", cwd=tmp_path)
+    assert found.code == 0, found.output[-2000:]
+    scored = json.loads(found.output[found.output.index("{") :])
+    assert environment.parent in Path(scored["model"]).parents, "the source is not what runs"
+    here = load().score((ROOT / "LICENSE").read_bytes(), lanes=1).bits_per_byte
+    assert scored["all"]["bits_per_byte"] == pytest.approx(here, abs=1e-3)
 
 
 def test_an_installed_wheel_trains(environment, corpus, tmp_path):

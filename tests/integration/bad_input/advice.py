@@ -10,7 +10,7 @@ import sys
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
 from tests.conftest import ROOT, Finished, run_command
-from tests.integration.bad_input import dynamic, text
+from tests.integration.bad_input import dynamic, text, weights
 from tests.integration.bad_input.common import World, evaluates, resumes, trains, trains_bare
 from tests.integration.forked import eval_forked, run_script, train_forked
 
@@ -291,7 +291,7 @@ STEPS = [
         ),
     ),
 ]
-STEPS += [Step(*advice) for advice in dynamic.ADVICE]
+STEPS += [Step(*advice) for advice in (*dynamic.ADVICE, *weights.ADVICE)]
 # Messages that say what is wrong and leave it at that, because what to do depends on what the user wants.
 WITHOUT = {
     *("empty train file", "empty valid file", "empty test file", "a folder where a split belongs"),
