@@ -6,7 +6,6 @@
 // fewer lanes than threads.
 #include "attention_tiles.h"
 #include "operators.h"
-#include "phases.h"
 
 namespace sharnn {
 namespace {
@@ -58,10 +57,8 @@ void forward(const Queries& s, float* out, float* lse, Clock clock) {
   for (const Tile& tile : p.tiles) {
     if (s.blind(tile)) break;
     const int64_t start = tile.start, n = tile.n;
-    pack(s.keys(tile), 1, tile.row_stride, d, 0, panels(n), n, packed.data());
-    clock.mark(kPacking);
-    multiply<false>(queries.rows.data(), queries.stride, packed.data(), T, n, d, scores.data(), kTile);
-    clock.mark(kProducts);
+    multiply_rows_turned(queries.rows.data(), queries.stride, T, s.keys(tile), tile.row_stride, n, d, packed.data(),
+                         scores.data(), clock);
     for (int64_t first = 0; first < T; first += kRowsAtATime) {
       const int64_t last = std::min(T, first + kRowsAtATime);
       if (p.weight_drop.active()) draw_masks(s, first, last, start, n, factors.data());
@@ -74,7 +71,7 @@ void forward(const Queries& s, float* out, float* lse, Clock clock) {
         float* w = scores.data() + t * kTile;
         const int64_t seen = s.visible(t, start, n);
         sum[t] += exponentials(w, factors.data() + (t - first) * kTile, seen, highest[t]);
-        std::fill(w + seen, w + n, 0.0f);
+        std::fill(w + seen, w + columns(n), 0.0f);
       }
       clock.mark(kExponentials);
     }
@@ -86,10 +83,7 @@ void forward(const Queries& s, float* out, float* lse, Clock clock) {
       stride = d;
     }
     clock.mark(kMasks);
-    pack(values, stride, 1, n, 0, panels(d), d, packed.data());
-    clock.mark(kPacking);
-    multiply<true>(scores.data(), kTile, packed.data(), T, d, n, mixed.data(), padded);
-    clock.mark(kProducts);
+    add_weighted_rows(scores.data(), T, values, stride, n, d, packed.data(), mixed.data(), padded, clock);
   }
   for (int64_t t = 0; t < T; ++t) {
     float* to = out + s.offset() + t * p.step;
@@ -149,14 +143,10 @@ void backward(const Queries& s, const float* grad, const float* out, const float
       stride = d;
     }
     clock.mark(kMasks);
-    pack(keys, 1, tile.row_stride, d, 0, panels(n), n, packed.data());
-    clock.mark(kPacking);
-    multiply<false>(queries.rows.data(), queries.stride, packed.data(), T, n, d, weights.data(), kTile);
-    clock.mark(kProducts);
-    pack(values, 1, stride, d, 0, panels(n), n, packed.data());
-    clock.mark(kPacking);
-    multiply<false>(upstreams.rows.data(), upstreams.stride, packed.data(), T, n, d, score_grads.data(), kTile);
-    clock.mark(kProducts);
+    multiply_rows_turned(queries.rows.data(), queries.stride, T, keys, tile.row_stride, n, d, packed.data(),
+                         weights.data(), clock);
+    multiply_rows_turned(upstreams.rows.data(), upstreams.stride, T, values, stride, n, d, packed.data(),
+                         score_grads.data(), clock);
     for (int64_t first = 0; first < T; first += kRowsAtATime) {
       const int64_t last = std::min(T, first + kRowsAtATime);
       if (p.weight_drop.active()) draw_masks(s, first, last, start, n, factors.data());
@@ -165,15 +155,12 @@ void backward(const Queries& s, const float* grad, const float* out, const float
         float *w = weights.data() + t * kTile, *g = score_grads.data() + t * kTile;
         const int64_t seen = s.visible(t, start, n);
         score_gradients(w, g, factors.data() + (t - first) * kTile, seen, lse[s.weight_row(t)], dot[t]);
-        std::fill(w + seen, w + n, 0.0f);
-        std::fill(g + seen, g + n, 0.0f);
+        std::fill(w + seen, w + columns(n), 0.0f);
+        std::fill(g + seen, g + columns(n), 0.0f);
       }
       clock.mark(kExponentials);
     }
-    pack(keys, tile.row_stride, 1, n, 0, panels(d), d, packed.data());
-    clock.mark(kPacking);
-    multiply<true>(score_grads.data(), kTile, packed.data(), T, d, n, q_grad.data(), padded);
-    clock.mark(kProducts);
+    add_weighted_rows(score_grads.data(), T, keys, tile.row_stride, n, d, packed.data(), q_grad.data(), padded, clock);
     if (start >= p.past) {
       pack(upstream, p.step, 1, T, 0, panels(d), d, packed.data());
       transpose(weights.data(), kTile, T, n, turned.data());

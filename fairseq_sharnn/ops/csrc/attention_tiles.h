@@ -2,11 +2,9 @@
 #pragma once
 
 #include "common.h"
-#include "product.h"
+#include "tile_product.h"
 
 namespace sharnn {
-
-constexpr int64_t kTile = 256;  // rows of memory in a tile: a tile, its scores and the queries fit in a core's cache
 
 // Up to kTile consecutive rows of memory and chunk, for all lanes.
 struct Tile {
