@@ -78,6 +78,8 @@ if [ "$(cat "$out/trained" 2>/dev/null)" != "$minutes" ]; then
     --save-dir "$out/checkpoints" --save-interval-updates 250 --keep-interval-updates 1 --no-epoch-checkpoints \
     --log-format json --log-interval 25 2>&1 |
     tee "$out/train.log" | show_progress || { tail -n 5 "$out/train.log" >&2; exit 1; }
+  [ -e "$out/checkpoints/checkpoint_best.pt" ] && grep -q '| train |' "$out/train.log" ||
+    fail 1 "no update ended within $minutes minutes: give more time with --minutes"
   echo "$minutes" >"$out/trained"
 fi
 end="$(grep '| train |' "$out/train.log")"

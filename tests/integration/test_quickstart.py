@@ -28,9 +28,9 @@ def quickstart(clone, *arguments):
 
 
 def test_it_trains_for_the_time_given_and_ends_with_the_bits_per_byte(clone):
-    finished = quickstart(clone, "--minutes", "0.05", "out")
+    finished = quickstart(clone, "--minutes", "0.1", "out")
     assert finished.code == 0, finished.output[-3000:]
-    before, training, _ = finished.output.partition("quickstart: training sha_rnn_tiny for 0.05 minutes")
+    before, training, _ = finished.output.partition("quickstart: training sha_rnn_tiny for 0.1 minutes")
     assert training and "quickstart: the model in the package, trained on books, writes\nIt was " in before
     assert re.search(r"^README\.md: [\d.]+ bits per byte \(600 bytes\)", before, flags=re.MULTILINE)
     assert re.search(r"/out/data/test: [\d.]+ bits per byte \(5,001 bytes\)", before)
@@ -39,14 +39,24 @@ def test_it_trains_for_the_time_given_and_ends_with_the_bits_per_byte(clone):
     updates, size = (float(re.findall(rf'"train_{name}": "([\d.]+)"', log)[-1]) for name in ("num_updates", "wpb"))
     assert re.fullmatch(
         rf"quickstart: [\d.]+ bits per byte on the 5,001 bytes of {re.escape(os.fspath(clone))}/out/data/test, "
-        rf"after {updates * size / 1e6:.1f} million bytes of training in 0\.05 minutes",
+        rf"after {updates * size / 1e6:.1f} million bytes of training in 0\.1 minutes",
         finished.output.splitlines()[-1],
     )
     sample = finished.output.partition("quickstart: a sample\n")[2]
     assert sample.startswith("    def read(self") and len(sample) > 400
-    again = quickstart(clone, "--minutes", "0.05", "out")
+    again = quickstart(clone, "--minutes", "0.1", "out")
     assert again.code == 0 and "training" not in again.output.partition("quickstart: evaluating")[0]
     assert again.output.splitlines()[-1] == finished.output.splitlines()[-1]
+
+
+def test_a_training_without_an_update_is_said(clone):
+    finished = quickstart(clone, "--minutes", "0.0001", "out")
+    assert finished.code == 1
+    assert (
+        finished.output.splitlines()[-1]
+        == "quickstart: no update ended within 0.0001 minutes: give more time with --minutes"
+    )
+    assert not (clone / "out" / "trained").exists()
 
 
 @pytest.mark.parametrize(
