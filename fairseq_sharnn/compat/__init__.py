@@ -6,6 +6,7 @@ those named at each patch.
 """
 
 from fairseq_sharnn.compat import (
+    busy_cores,
     checkpoints,
     copying,
     early_checks,
@@ -23,6 +24,7 @@ def apply() -> None:
     gpu.use_expandable_segments()
     gpu.start_in_one_line()
     gpu.pin_for_gpus_only()
+    busy_cores.hint_at_busy_cores()
     checkpoints.load_safely()
     checkpoints.write_atomically()
     checkpoints.gather_streams()
