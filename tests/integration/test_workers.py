@@ -129,7 +129,7 @@ def test_losses_agree_to_five_digits(one, two):
     alone, together = losses(one[0]), losses(two[0])
     assert len(alone) >= UPDATES - 1 and alone.keys() == together.keys()
     for update, loss in alone.items():
-        assert together[update] == pytest.approx(loss, abs=1e-5), update
+        assert together[update] == pytest.approx(loss, rel=1e-5), update
 
 
 @pytest.mark.parametrize("count, lanes", [(2, 3), (1, 5)])
