@@ -14,6 +14,8 @@ from tests.integration.checkpoints import differences, load
 from tests.integration.forked import train_forked, train_workers
 
 UPDATES = 50
+# By RECIPE's rate of 5e-3 rounding grows up to 6e-4 in 50 updates, depending on the seed: too much for a bound of 1e-5.
+CALM = ("--lr", 1e-3, "--warmup-updates", 5, "--dropout", 0)
 EVERY = ("--save-interval-updates", 1, "--validate-interval-updates", 20)
 
 
@@ -23,14 +25,14 @@ def torchrun(data, save_dir, *arguments, workers=2, **options):
         *("--master_addr", "127.0.0.1", "--master_port", free_port(), Path(sys.executable).with_name("fairseq-train")),
         *(data, "--user-dir", USER_DIR, "--task", "byte_level_lm", *MICRO, *RECIPE, "--cpu"),
         *("--tokens-per-sample", 32, "--batch-size", 2, "--log-format", "simple", "--log-interval", 1),
-        *("--warmup-updates", 5, "--dropout", 0, "--save-dir", save_dir, *arguments),
+        *(*CALM, "--save-dir", save_dir, *arguments),
         **options,
     )
 
 
 def workers(data, save_dir, *arguments, count=2):
     """The same command without torchrun's own processes, which take longer than these trainings."""
-    return train_workers(*(count, data, save_dir, "--batch-size", 2, "--warmup-updates", 5, "--dropout", 0), *arguments)
+    return train_workers(*(count, data, save_dir, "--batch-size", 2, *CALM), *arguments)
 
 
 def curve(finished):
@@ -55,7 +57,7 @@ def one(small, tmp_path_factory):
     """One worker with all the lanes."""
     folder = tmp_path_factory.mktemp("one")
     finished = train_forked(
-        *(small, folder, "--warmup-updates", 5, "--dropout", 0, "--max-update", UPDATES, "--log-interval", 1),
+        *(small, folder, *CALM, "--max-update", UPDATES, "--log-interval", 1),
         *EVERY,
     )
     return folder, finished
@@ -129,7 +131,7 @@ def test_losses_agree_to_five_digits(one, two):
     alone, together = losses(one[0]), losses(two[0])
     assert len(alone) >= UPDATES - 1 and alone.keys() == together.keys()
     for update, loss in alone.items():
-        assert together[update] == pytest.approx(loss, rel=1e-5), update
+        assert together[update] == pytest.approx(loss, abs=1e-5), update
 
 
 @pytest.mark.parametrize("count, lanes", [(2, 3), (1, 5)])
@@ -165,9 +167,7 @@ def test_two_workers_resume_exactly(small, tmp_path, options):
 def test_one_worker_resumes_for_two(small, one, tmp_path):
     """Stop with two workers of two lanes, resume with one of four: the lanes are the same, so is the trajectory."""
     workers(small, tmp_path, "--max-update", 20)
-    rest = train_forked(
-        *(small, tmp_path, "--warmup-updates", 5, "--dropout", 0, "--max-update", UPDATES, "--log-interval", 1)
-    )
+    rest = train_forked(*(small, tmp_path, *CALM, "--max-update", UPDATES, "--log-interval", 1))
     resumed = curve(rest)
     assert len(resumed) == UPDATES - 20 and "rebuilt" not in rest.output
     expected = curve(one[1])
