@@ -10,7 +10,6 @@ import argparse
 import math
 import sys
 import time
-from pathlib import Path
 from statistics import median
 from typing import Callable, Dict, List, Optional, Tuple
 
@@ -18,9 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks import machine
 from benchmarks.models import CASES
-from experiments.harness.folder import write_text
+from benchmarks.page import show
 from experiments.harness.markdown import table
 from fairseq_sharnn.modules.boom import Boom
 from fairseq_sharnn.modules.sha_rnn import SHARNN
@@ -164,24 +162,13 @@ def main(arguments: Optional[List[str]] = None) -> int:
         for name, (first, later) in time_in_turns(make(), args.repeats).items():
             rows.append([piece, name, f"{later * 1e3:.2f} ms", f"{first:.1f} s" if first > 1.0 else ""])
             piece = ""
-    command = "python -m benchmarks.alternatives " + " ".join(arguments if arguments is not None else sys.argv[1:])
-    text = "\n".join(
-        [
-            "# Alternatives",
-            "",
-            machine.line(machine.describe("cpu", args.threads)),
-            "",
-            f"    {command.strip()}",
-            "",
-            f"D {WIDTH}, H {CASE.boom_width}, B {LANES}, T {LENGTH}, C {ROWS}, dropout {RATE}; measured in turns, medians "
-            f"of {args.repeats}.",
-            "",
-            *table(["piece", "way", "time", "first call, where it takes over 1 s"], rows),
-        ]
-    )
-    print(text)
-    if args.out:
-        write_text(Path(args.out), text)
+    body = [
+        f"D {WIDTH}, H {CASE.boom_width}, B {LANES}, T {LENGTH}, C {ROWS}, dropout {RATE}; measured in turns, medians of "
+        f"{args.repeats}.",
+        "",
+        *table(["piece", "way", "time", "first call, where it takes over 1 s"], rows),
+    ]
+    show("Alternatives", "alternatives", arguments, args.threads, body, args.out)
     return 0
 
 

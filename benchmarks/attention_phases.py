@@ -12,14 +12,12 @@ import math
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, Callable, Dict, List, Optional
 
 import torch
 
-from benchmarks import machine
-from experiments.harness.folder import write_text
+from benchmarks.page import show
 from experiments.harness.markdown import table
 from fairseq_sharnn.ops import kernels
 
@@ -154,14 +152,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if min(counts) <= args.length:
         parser.error(f"--rows {args.rows}: must be above --length {args.length}")
     torch.manual_seed(SEED)
-    command = "python -m benchmarks.attention_phases " + " ".join(sys.argv[1:] if arguments is None else arguments)
     lines = [
-        "# Attention by phases",
-        "",
-        machine.line(machine.describe("cpu", max(threads))),
-        "",
-        f"    {command.strip()}",
-        "",
         f"B {args.lanes}, T {args.length}, dropout {args.dropout}; medians of {args.repeats} turns. Times are added up over "
         "threads, rates are those of one core.",
         "",
@@ -173,9 +164,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             for rows in counts:
                 shape = Shape(width, rows, args.lanes, args.length)
                 lines += phase_table(shape, count, measure(shape, args.dropout, count, args.repeats))
-    print("\n".join(lines))
-    if args.out:
-        write_text(Path(args.out), "\n".join(lines))
+    show("Attention by phases", "attention_phases", arguments, max(threads), lines, args.out)
     return 0
 
 

@@ -13,13 +13,11 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from benchmarks import machine
 from benchmarks.models import CASES, Case
+from benchmarks.page import show
 from benchmarks.worker import Worker
-from experiments.harness.folder import write_text
 from experiments.harness.markdown import table
 
 # threads, and variables that torch's OpenMP (libgomp) reads when it starts
@@ -86,24 +84,14 @@ def main(arguments: Optional[List[str]] = None, cases: Dict[str, Case] = CASES) 
     args = parser.parse_args(arguments)
     if not hasattr(os, "sched_setaffinity"):
         parser.error("this program needs Linux: it binds a process to a core")
-    command = "python -m benchmarks.busy_neighbour " + " ".join(sys.argv[1:] if arguments is None else arguments)
-    text = "\n".join(
-        [
-            "# Training next to a busy process",
-            "",
-            machine.line(machine.describe("cpu", len(os.sched_getaffinity(0)))),
-            "",
-            f"    {command.strip()}",
-            "",
-            f"Training in bytes/s ({args.size}), alone and with a busy process on one of "
-            f"{len(os.sched_getaffinity(0))} cores, {args.seconds:g} s each.",
-            "",
-            *table(["threads", "environment", "alone", "disturbed", "left"], measure(cases[args.size], args.seconds)),
-        ]
-    )
-    print(text)
-    if args.out:
-        write_text(Path(args.out), text)
+    cores = len(os.sched_getaffinity(0))
+    body = [
+        f"Training in bytes/s ({args.size}), alone and with a busy process on one of {cores} cores, "
+        f"{args.seconds:g} s each.",
+        "",
+        *table(["threads", "environment", "alone", "disturbed", "left"], measure(cases[args.size], args.seconds)),
+    ]
+    show("Training next to a busy process", "busy_neighbour", arguments, cores, body, args.out)
     return 0
 
 
