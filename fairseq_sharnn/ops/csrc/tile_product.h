@@ -1,7 +1,7 @@
 // Attention's products with the rows of a tile, and the packing that each needs.
 //
 // With AVX-512 the products are those of oneDNN's micro-kernels, which torch ships (brgemm). They are faster than product.h
-// and read rows in place, where product.h packs them. For AVX2 they are slower than product.h (docs/speed.md).
+// and read rows in place, where product.h packs them. For AVX2 product.h stays: no gain was shown there (docs/speed.md).
 #pragma once
 
 #include "phases.h"
