@@ -28,7 +28,6 @@ from experiments.harness.plots import legend_below, panels, plain_ticks, save, s
 
 CONTEXTS = [1024, 2048, 4096, 8192, 16384, 32768, 65536]
 LANES = [1, 2, 4, 8, 16, 32, 64]
-GENERATION_TURNS = 20  # for each update: a turn of generation takes milliseconds, so a single one can be disturbed
 LABELS = {"context": "context length C (bytes)", "lanes": "lanes B"}
 
 
@@ -42,7 +41,7 @@ def measure(case: Case, repeats: int, threads: int, generate: bool) -> Dict:
             row["peak_bytes"] = done[-1]["peak_bytes"] - worker.ready["start_bytes"]
         if generate:
             with Worker("fairseq_sharnn", case, "generation", threads) as worker:
-                done = [worker.work() for _ in range(GENERATION_TURNS * repeats)]
+                done = [worker.work() for _ in range(repeats)]
                 row["generation"] = median(unit["seconds"] for unit in done) / done[0]["bytes"]
     except WorkerFailed as error:
         row["failed"] = str(error)

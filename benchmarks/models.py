@@ -1,5 +1,6 @@
 """The measured models behind one interface: this package, reference.py, and fairseq's Transformer of equal parameters."""
 
+import time
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any, Callable, Dict, List
@@ -69,6 +70,10 @@ CASES: Dict[str, Case] = {
     "paper": Case(width=1024, boom_width=4096, lanes=16, length=1024),
 }
 
+# A turn of generation draws this many bytes again and again, for so many seconds. A text takes seconds, too; in a turn of a
+# few milliseconds the model would mostly fetch its weights, which the turn before has put out of the caches.
+TURN_BYTES, TURN_SECONDS = 32, 0.5
+
 
 def _lengths(case: Case) -> List[int]:
     """Lengths of the chunks of training, in turn."""
@@ -126,8 +131,15 @@ class MeasuredModel:
         F.cross_entropy(self.logits(tokens[:-1]).float().flatten(0, 1), tokens[1:].flatten())
         return case.tokens
 
+    def generation(self) -> int:
+        """Draw bytes one after the other, in each of the case's streams, for at least TURN_SECONDS."""
+        end, drawn = time.perf_counter() + TURN_SECONDS, self.draw(TURN_BYTES)
+        while time.perf_counter() < end:
+            drawn += self.draw(TURN_BYTES)
+        return drawn
+
     @torch.no_grad()
-    def generation(self, count: int = 32) -> int:
+    def draw(self, count: int) -> int:
         """Draw `count` bytes one after the other, in each of the case's streams."""
         byte = self.random_tokens(1, self.case.streams)
         for _ in range(count):

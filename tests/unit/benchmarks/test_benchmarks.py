@@ -1,13 +1,14 @@
 """What the measuring programs compute and write; never how fast anything is."""
 
+import itertools
 import json
 from dataclasses import replace
 
 import pytest
 import torch
 
-from benchmarks import generation, growth, loss_compare, speed, turns
-from benchmarks.models import CASES, NAMES, Case, build
+from benchmarks import generation, growth, loss_compare, models, speed, turns
+from benchmarks.models import CASES, NAMES, TURN_BYTES, Case, build
 from benchmarks.pieces import bytes_to_move, evaluation_operations, operations, pieces
 from benchmarks.report import speed_report
 from benchmarks.worker import Worker, WorkerFailed
@@ -38,7 +39,8 @@ def test_models_do_each_workload(name, workload):
     model = build(name, SMALL)
     model.prepare(workload)
     before = [p.clone() for p in model.model.parameters()]
-    assert getattr(model, workload)() == (32 if workload == "generation" else SMALL.tokens)
+    done = getattr(model, workload)()
+    assert done > 0 and done % TURN_BYTES == 0 if workload == "generation" else done == SMALL.tokens
     moved = any(not torch.equal(a, b) for a, b in zip(before, model.model.parameters()))
     assert moved == (workload == "training")
 
@@ -47,7 +49,16 @@ def test_models_do_each_workload(name, workload):
 def test_generation_draws_in_each_stream(name):
     model = build(name, replace(SMALL, streams=3))
     model.prepare("generation")
-    assert model.generation(5) == 15
+    assert model.draw(5) == 15
+
+
+def test_a_turn_of_generation_draws_until_its_time_is_over(monkeypatch):
+    """However fast the model is: its first step, when the caches hold the model before, must not decide."""
+    clock = itertools.count()
+    monkeypatch.setattr(models.time, "perf_counter", lambda: next(clock) * models.TURN_SECONDS / 4)
+    model = build("fairseq_sharnn", SMALL)
+    model.prepare("generation")
+    assert model.generation() == 4 * TURN_BYTES
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "int8"])
@@ -55,7 +66,7 @@ def test_generation_reads_the_weights_of_the_case(kind):
     model = build("fairseq_sharnn", replace(SMALL, weights=kind))
     model.prepare("generation")
     assert {matrix.rows.dtype for matrix in model.model._narrow.values()} == {getattr(torch, kind)}
-    assert model.generation(2) == 2
+    assert model.draw(2) == 2
 
 
 def test_jittered_chunks_are_the_same_for_every_model():
