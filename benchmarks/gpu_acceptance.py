@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
-from benchmarks.acceptance.processes import Row, Stage, run
+from benchmarks.acceptance.processes import Row, Stage, ask_without_starting_cuda, run
 from benchmarks.acceptance.report import as_markdown
 from experiments.harness.folder import write_json, write_text
 
@@ -155,6 +155,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if args.text is not None and not Path(args.text).is_file():
         parser.error(f"--text {args.text} is not a file")
     args.out.mkdir(parents=True, exist_ok=True)
+    ask_without_starting_cuda()
     device = args.device or device_found(args.out / "log.txt")
     size = args.size or ("paper" if device.startswith("cuda") else "toy")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -13,9 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional
 
-# With it torch asks the driver's library whether there is a GPU. Otherwise asking starts CUDA, and a fork could not.
-os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
-
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 Row = Dict[str, Any]
 
@@ -31,6 +28,13 @@ class Stage(NamedTuple):
     rows: Callable[..., Iterator[Row]]
     arguments: Dict[str, Any]
     seconds: Optional[float]
+
+
+def ask_without_starting_cuda() -> None:
+    """From here on torch asks the driver's library whether there is a GPU. Asking CUDA would start it, and a process that
+    has started it cannot fork one that uses it.
+    """
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
 
 
 def run(stage: Stage, log: Path, seconds: float) -> Iterator[Row]:

@@ -113,6 +113,29 @@ def refuse_flat_parameters(ddp_backend: str) -> None:
         )
 
 
+def check_workers(distributed) -> None:
+    """fairseq starts one worker on each GPU. Without GPUs it ends at once, with exit code 0 and without a word, or with an
+    assertion. Raises UsageError.
+    """
+    gpus, workers, method = (
+        torch.cuda.device_count(),
+        distributed.distributed_world_size,
+        distributed.distributed_init_method,
+    )
+    if distributed.distributed_no_spawn or distributed.distributed_port > 0:  # others have started the workers
+        return
+    if method is None and workers > max(gpus, 1):
+        raise UsageError(
+            f"--distributed-world-size {workers} needs {workers} GPUs, and fairseq finds {gpus}: give "
+            f"{max(gpus, 1)}; on CPU torchrun starts several workers"
+        )
+    if method is not None and gpus == 0:
+        raise UsageError(
+            f"--distributed-init-method {method} starts a worker on each GPU, and fairseq finds none: leave it out; on CPU "
+            "torchrun starts several workers"
+        )
+
+
 def check_criterion(cfg, adaptive_softmax: bool) -> None:
     """A criterion for a model with or without an adaptive softmax. Raises UsageError."""
     name = _name(cfg)

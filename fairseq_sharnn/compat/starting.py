@@ -16,6 +16,7 @@ from fairseq_sharnn.compat.launching import VARIABLES, Launch, bounded_wait, for
 from fairseq_sharnn.compat.option_checks import (
     check_evaluation,
     check_training,
+    check_workers,
     refuse_flat_parameters,
     refuse_generation,
 )
@@ -52,6 +53,8 @@ def check_and_launch() -> None:
             check_evaluation(cfg, program.name)
             if cfg.distributed_training.distributed_init_method is None:
                 cfg.distributed_training.distributed_world_size = 1
+        if launch is None and not cfg.common.tpu:
+            check_workers(cfg.distributed_training)
         if cfg.common.bf16 and cfg.common.tpu and importlib.util.find_spec("torch_xla") is None:
             cfg.common.tpu = cfg.distributed_training.tpu = False
         if training and getattr(OPTIMIZER_REGISTRY.get(cfg.optimizer._name), "never_flat", False):

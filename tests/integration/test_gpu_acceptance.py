@@ -88,7 +88,7 @@ def test_what_was_measured_stays_when_it_is_killed(tmp_path):
     process = subprocess.Popen([*COMMAND, "--out", str(out)], cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 120
-        while not (out / "report.json").exists():
+        while not (out / "report.md").exists():  # written after report.json
             assert time.monotonic() < end and process.poll() is None
             time.sleep(0.05)
     finally:

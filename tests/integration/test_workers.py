@@ -4,11 +4,15 @@ import math
 import os
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from fairseq.dataclass.configs import DistributedTrainingConfig
 
+from fairseq_sharnn.compat.option_checks import check_workers
+from fairseq_sharnn.errors import UsageError
 from tests.conftest import MICRO, RECIPE, USER_DIR, eval_lm, free_port, run_command, write_corpus
 from tests.integration.checkpoints import differences, load
 from tests.integration.forked import train_forked, train_workers
@@ -99,6 +103,29 @@ def test_workers_that_fairseq_starts_end_in_their_own_words(small, tmp_path):
     if Path("/proc/self/task").exists():  # the three processes end without a thread that may abort them
         assert re.findall(r"at exit: \[(.*)\]", finished.output) == [""] * 3
         assert len(re.findall(r"before the end: \[\S*gloo.*\]", finished.output)) == 2, finished.output[-3000:]
+
+
+@pytest.mark.parametrize(
+    "gpus, options, message",
+    [
+        (0, {}, None),
+        (2, {"distributed_world_size": 2}, None),
+        (1, {"distributed_world_size": 2}, "--distributed-world-size 2 needs 2 GPUs, and fairseq finds 1: give 1"),
+        (0, {"distributed_world_size": 3}, "--distributed-world-size 3 needs 3 GPUs, and fairseq finds 0: give 1"),
+        (
+            0,
+            {"distributed_init_method": "tcp://a:1"},
+            "--distributed-init-method tcp://a:1 starts a worker on each GPU",
+        ),
+        (8, {"distributed_init_method": "tcp://a:1", "distributed_world_size": 16}, None),  # two machines
+        (0, {"distributed_init_method": "tcp://a:1", "distributed_no_spawn": True}, None),  # each started by hand
+        (0, {"distributed_port": 1, "distributed_world_size": 2}, None),  # by SLURM
+    ],
+)
+def test_workers_that_fairseq_could_not_start_are_refused(gpus, options, message, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(UsageError, match=re.escape(message)) if message else nullcontext():
+        check_workers(DistributedTrainingConfig(**{"distributed_world_size": 1, **options}))
 
 
 def test_two_workers_follow_one_with_all_the_lanes(one, two):

@@ -42,6 +42,8 @@ TRAINING: List[Dict[str, Setting]] = [
             ("--update2lr", "{1: 1e-3, '5-9': 5e-4}"),
         ),
         "unknown metric": ("is not one of what validation measures: bpb", ("--best-checkpoint-metric", "bpb")),
+        "more workers than GPUs": ("give 1", ("--distributed-world-size", 1)),
+        "workers of GPUs that are not there": ("leave it out", ()),
         "flat parameters": ("use --ddp-backend legacy_ddp or c10d", ("--ddp-backend", "c10d")),
     },
     {

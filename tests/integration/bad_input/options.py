@@ -106,6 +106,16 @@ CASES = [
         "unknown metric", trains("--best-checkpoint-metric", "bbp"), "--best-checkpoint-metric bbp is not one of .*bpb"
     ),
     Case(
+        "more workers than GPUs",
+        trains("--distributed-world-size", 2),
+        "--distributed-world-size 2 needs 2 GPUs, and fairseq finds 0",
+    ),
+    Case(
+        "workers of GPUs that are not there",
+        trains("--distributed-init-method", "tcp://localhost:12345"),
+        "--distributed-init-method tcp://localhost:12345 starts a worker on each GPU, and fairseq finds none",
+    ),
+    Case(
         "flat parameters", trains("--ddp-backend", "fully_sharded"), "--ddp-backend fully_sharded flattens parameters"
     ),
     Case(
