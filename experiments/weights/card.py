@@ -15,8 +15,9 @@ USE = """\
 A small SHA-RNN language model (Merity, arXiv 1911.11423) of English books, read byte by byte. The commands of
 `python -m fairseq_sharnn` use it where no other is named.
 
-It shows what the software does, and it is a start for experiments. It continues text in the style of old books, and knows
-no facts. It repeats the views of its texts, among them what is offensive today. Do not use it to inform or advise people.
+It shows what the software does. You can sample, score and compress with it; `fairseq-train` cannot start from it. It
+continues text in the style of old books, and knows no facts. It repeats the views of its texts, among them what is
+offensive today. Do not use it to inform or advise people.
 
 ## Use it
 

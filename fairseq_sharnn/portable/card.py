@@ -62,7 +62,7 @@ def size_facts(config: PortableConfig, tensors: Dict[str, Tensor]) -> Dict[str, 
         "width D": sizes.width,
         "Boom width H": sizes.boom_width,
         "layers": sizes.layers,
-        "layers that attend": f"{layers} (numbered from 0; {sizes.heads} head{'s' if sizes.heads > 1 else ''} each)",
+        "indices of layers with attention": f"{layers} (the first layer is 0; heads in each: {sizes.heads})",
         "context": f"{sizes.context:,}",
         "over-parameterised vectors": "kept with their networks" if config.trainable else "collapsed",
     }
@@ -75,7 +75,7 @@ def training_facts(config: PortableConfig) -> Dict[str, Any]:
     """What is known of the training, by name."""
     names = {
         "updates": "updates",
-        "epoch": "epoch",
+        "epoch": "number of the last epoch, which may be incomplete",
         "lanes": "lanes",
         "bytes_read": "bytes read",
         "bytes_read_at_most": "bytes read, at most (updates x lanes x chunk)",

@@ -58,7 +58,8 @@ class StreamingConfig(FairseqDataclass):
         default="adam", metadata={"help": "rule of dynamic evaluation: adam, rms (as published) or sgd"}
     )
     dynamic_decay: float = field(
-        default=0.0, metadata={"help": "part of the way back to the trained weights in each step of dynamic evaluation"}
+        default=0.0,
+        metadata={"help": "dynamic evaluation: part of the change of the weights that each step takes back"},
     )
     dynamic_clip: float = field(
         default=0.25, metadata={"help": "largest norm of a gradient in dynamic evaluation (0: any)"}
