@@ -20,6 +20,9 @@ from fairseq_sharnn.reference import PlainSHARNN
 
 NAMES = ("fairseq_sharnn", "plain", "transformer_lm")
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+SPECIAL = (
+    4  # fairseq's special symbols come first. A Transformer masks padding, and attends to nothing where all is padding
+)
 # Without it, fp16 gradients of a mean loss underflow. Its value does not matter for speed.
 _FP16_LOSS_SCALE = 1024.0
 
@@ -103,7 +106,7 @@ class MeasuredModel:
         """Forget the streams, and begin `lanes` new ones with a full memory."""
 
     def random_tokens(self, length: int, lanes: int) -> Tensor:
-        return torch.randint(4, 260, (length, lanes), device=self.case.device)
+        return torch.randint(SPECIAL, 260, (length, lanes), device=self.case.device)
 
     def prepare(self, workload: str) -> None:
         """Set the model's mode and fill its memory for `training`, `evaluation` or `generation`."""
@@ -143,7 +146,7 @@ class MeasuredModel:
         """Draw `count` bytes one after the other, in each of the case's streams."""
         byte = self.random_tokens(1, self.case.streams)
         for _ in range(count):
-            byte = torch.multinomial(self.logits(byte)[0].float().softmax(-1), 1).t()
+            byte = torch.multinomial(self.logits(byte)[0, :, SPECIAL:].float().softmax(-1), 1).t() + SPECIAL
         return count * self.case.streams
 
 

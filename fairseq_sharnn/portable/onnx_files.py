@@ -6,8 +6,9 @@ import io
 import logging
 import math
 import warnings
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -128,9 +129,26 @@ def _quantise(source: Path, target: Path) -> None:
 
     logging.disable(logging.WARNING)  # it advises a preparation that changes nothing here
     try:
-        quantize_dynamic(str(source), str(target), weight_type=QuantType.QInt8, per_channel=True)
+        quantize_dynamic(_unshared(source), str(target), weight_type=QuantType.QInt8, per_channel=True)
     finally:
         logging.disable(logging.NOTSET)
+
+
+def _unshared(path: Path) -> Any:
+    """The graph with a weight of its own for each product. ONNX Runtime up to 1.23 turns the weight of a product where it
+    is, also for the embedding that shares it.
+    """
+    import onnx
+
+    model = onnx.load(str(path))
+    users = Counter(name for node in model.graph.node for name in node.input)
+    for initializer in [found for found in model.graph.initializer if users[found.name] > 1]:
+        for number, node in enumerate(model.graph.node):
+            if node.op_type == "Gemm" and node.input[1] == initializer.name:
+                copy = model.graph.initializer.add()
+                copy.CopyFrom(initializer)
+                copy.name = node.input[1] = f"{initializer.name}_of_{number}"
+    return model
 
 
 def _ids_to_measure(model: "Model", text: Optional[bytes]) -> Tuple[List[int], str]:

@@ -20,6 +20,7 @@ from tests.integration.forked import train_forked, train_workers
 UPDATES = 50
 # By RECIPE's rate of 5e-3 rounding grows up to 6e-4 in 50 updates, depending on the seed: too much for a bound of 1e-5.
 CALM = ("--lr", 1e-3, "--warmup-updates", 5, "--dropout", 0)
+THREADS_HAVE_NAMES = tuple(map(int, torch.__version__.split(".")[:2])) > (2, 5)
 EVERY = ("--save-interval-updates", 1, "--validate-interval-updates", 20)
 
 
@@ -102,7 +103,7 @@ def test_workers_that_fairseq_starts_end_in_their_own_words(small, tmp_path):
     assert "fewer than the 8000 lanes of --batch-size 4000 on each of 2 workers" in finished.output
     if Path("/proc/self/task").exists():  # the three processes end without a thread that may abort them
         assert re.findall(r"at exit: \[(.*)\]", finished.output) == [""] * 3
-        assert len(re.findall(r"before the end: \[\S*gloo.*\]", finished.output)) == 2, finished.output[-3000:]
+        assert not THREADS_HAVE_NAMES or gloo_was_there(finished) == 2, finished.output[-3000:]
 
 
 @pytest.mark.parametrize(
@@ -242,12 +243,18 @@ def list_threads(folder):
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
 
 
+def gloo_was_there(finished):
+    """How many processes had threads of gloo before they ended their group."""
+    return len(re.findall(r"before the end: \[\S*gloo.*\]", finished.output))
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's list of threads")
+@pytest.mark.skipif(not THREADS_HAVE_NAMES, reason="the threads of gloo have no name in this torch")
 def test_finished_workers_leave_no_thread_of_their_group(small, tmp_path):
     """A thread of gloo that outlives the training aborts, now and then, a worker that has done all its work."""
     finished = torchrun(small, tmp_path / "save", "--max-update", 3, env=list_threads(tmp_path))
     assert finished.code == 0, finished.output[-3000:]
-    assert len(re.findall(r"before the end: \[\S*gloo.*\]", finished.output)) == 2, finished.output[-3000:]
+    assert gloo_was_there(finished) == 2, finished.output[-3000:]
     assert re.findall(r"at exit: \[(.*)\]", finished.output) == ["", ""]
 
 

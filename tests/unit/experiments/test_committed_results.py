@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import tarfile
+from dataclasses import asdict
 
 import pytest
 
@@ -44,6 +45,12 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+def to_twelve_digits(results):
+    """Python 3.10 rounds the last digits of a deviation in another way."""
+    plain = json.dumps([asdict(part) for part in (*results.summaries, results.allowance) if part is not None])
+    return json.loads(plain, parse_float=lambda digits: f"{float(digits):.12g}")
+
+
 @pytest.mark.parametrize("folder", COMMITTED)
 def test_committed_records_give_the_committed_figures(folder, tmp_path, monkeypatch, as_it_was):
     """The real program, from its options to its report; only the data is not there, and its digests are the folder's."""
@@ -61,7 +68,7 @@ def test_committed_records_give_the_committed_figures(folder, tmp_path, monkeypa
     assert (out / "config.json").read_bytes() == configuration
     if (committed / "results.json").exists():
         again, before = (read_record(Results, path / "results.json") for path in (out, committed))
-        assert again.summaries == before.summaries and again.allowance == before.allowance
+        assert to_twelve_digits(again) == to_twelve_digits(before)
     assert "Not complete yet" not in (out / "REPORT.md").read_text(encoding="utf-8")
 
 
