@@ -58,8 +58,7 @@ class StreamingConfig(FairseqDataclass):
         default="adam", metadata={"help": "rule of dynamic evaluation: adam, rms (as published) or sgd"}
     )
     dynamic_decay: float = field(
-        default=0.0,
-        metadata={"help": "dynamic evaluation: part of the change of the weights that each step takes back"},
+        default=0.0, metadata={"help": "part of the change of the weights that each step of dynamic evaluation undoes"}
     )
     dynamic_clip: float = field(
         default=0.25, metadata={"help": "largest norm of a gradient in dynamic evaluation (0: any)"}
