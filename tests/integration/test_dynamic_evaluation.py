@@ -190,7 +190,7 @@ def test_windows_are_scored_as_in_a_plain_loop(stateless, corpus):
         optimizer.step()
     assert np.abs(found - torch.cat(expected).numpy()).max() < 2e-3
     static = nats(Scorer(str(stateless), str(corpus), cpu=True), ids, DynamicSettings(), **options)
-    assert found.mean() < static.mean() - 0.02  # it learns: by 0.050 nats with torch 2.13 and 2.5
+    assert found.mean() < static.mean() - 0.02  # it learns: the LSTM by 0.057 nats with torch 2.13, by 0.050 with 2.5
 
 
 def test_the_model_comes_back_after_an_error(trained, corpus, monkeypatch):
