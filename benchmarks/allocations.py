@@ -4,7 +4,7 @@
     python -m benchmarks.allocations                # D 256, H 1024, 16 lanes of 256 bytes, as speed.py's `small`
 
 Peak resident memory, which speed.py reports, holds torch, fairseq and what malloc keeps for later as well, and differs from
-run to run. What torch allocates does not.
+run to run. What torch allocates hardly does.
 """
 
 import argparse

@@ -20,9 +20,8 @@ from fairseq_sharnn.reference import PlainSHARNN
 
 NAMES = ("fairseq_sharnn", "plain", "transformer_lm")
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-SPECIAL = (
-    4  # fairseq's special symbols come first. A Transformer masks padding, and attends to nothing where all is padding
-)
+# fairseq's special symbols come first, and are not drawn: a Transformer that reads only padding attends to nothing.
+SPECIAL = 4
 # Without it, fp16 gradients of a mean loss underflow. Its value does not matter for speed.
 _FP16_LOSS_SCALE = 1024.0
 

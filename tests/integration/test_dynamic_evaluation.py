@@ -170,11 +170,11 @@ def test_windows_are_scored_as_in_a_plain_loop(stateless, corpus):
     scorer = Scorer(str(stateless), str(corpus), cpu=True)
     ids = np.frombuffer((corpus / "test").read_bytes()[:300], np.uint8).astype(np.int64) + 4
     options = {"tokens_per_sample": 20, "context_window": 8, "batch_size": 3}
-    found = nats(scorer, ids, DynamicSettings(0.5, "sgd", clip=0.1), **options)
-    again = nats(scorer, ids, DynamicSettings(0.5, "sgd", clip=0.1), **options)
+    found = nats(scorer, ids, DynamicSettings(0.7, "sgd", clip=0.1), **options)
+    again = nats(scorer, ids, DynamicSettings(0.7, "sgd", clip=0.1), **options)
     assert (found == again).all(), "the second pass starts from the trained weights"
     model = scorer.model
-    optimizer, expected = torch.optim.SGD(model.parameters(), lr=0.5), []
+    optimizer, expected = torch.optim.SGD(model.parameters(), lr=0.7), []
     for number in range(0, len(ids), 3 * 12):
         blocks = [slice(start, start + 12) for start in range(number, min(number + 36, len(ids)), 12)]
         loss = []
@@ -190,7 +190,7 @@ def test_windows_are_scored_as_in_a_plain_loop(stateless, corpus):
         optimizer.step()
     assert np.abs(found - torch.cat(expected).numpy()).max() < 2e-3
     static = nats(Scorer(str(stateless), str(corpus), cpu=True), ids, DynamicSettings(), **options)
-    assert found.mean() < static.mean() - 0.02  # it learns: the LSTM by 0.057 nats with torch 2.13, by 0.050 with 2.5
+    assert found.mean() < static.mean() - 0.05
 
 
 def test_the_model_comes_back_after_an_error(trained, corpus, monkeypatch):

@@ -151,6 +151,11 @@ for dtype in ("float32", "bfloat16"):
     assert finished.code == 0, finished.output[-2000:]
 
 
+def nats_of(text, log_probs):
+    """Of each byte by the log probabilities before it."""
+    return -sum(float(following[byte]) for byte, following in zip(text, log_probs))
+
+
 def test_a_stream_is_the_model_on_the_whole_text(exported, corpus, tmp_path):
     model, text = load(exported), (corpus / "test").read_bytes()[:300]
     stream = model.stream()
@@ -167,10 +172,11 @@ def test_a_stream_is_the_model_on_the_whole_text(exported, corpus, tmp_path):
     # a copy continues in a new block of memory, which changes the order of sums
     torch.testing.assert_close(other.feed(text[200:]), rest, rtol=0, atol=1e-5)
     assert stream.feed(b"").shape == (0, 256)
-    text = text[: model.block]  # one chunk: a later one sees fewer rows than single steps do
-    log_probs = torch.cat([before[None], first])[: len(text)]
-    nats = -log_probs.gather(1, torch.tensor(list(text))[:, None]).double().sum()
-    assert float(nats) == pytest.approx(model.score(text, lanes=1).nats, rel=1e-5)
+    start = text[: model.block]  # one chunk: a later one sees fewer rows than single steps do
+    assert nats_of(start, [before, *first]) == pytest.approx(model.score(start, lanes=1).nats, rel=1e-5)
+    steps = model.stream()
+    following = [steps.next, *(steps.feed(text[place : place + 1])[0] for place in range(len(text)))]
+    assert nats_of(text, following) == pytest.approx(model.score(text, lanes=1, chunk=1).nats, rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

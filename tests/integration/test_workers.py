@@ -20,7 +20,6 @@ from tests.integration.forked import train_forked, train_workers
 UPDATES = 50
 # By RECIPE's rate of 5e-3 rounding grows up to 6e-4 in 50 updates, depending on the seed: too much for a bound of 1e-5.
 CALM = ("--lr", 1e-3, "--warmup-updates", 5, "--dropout", 0)
-THREADS_HAVE_NAMES = tuple(map(int, torch.__version__.split(".")[:2])) > (2, 5)
 EVERY = ("--save-interval-updates", 1, "--validate-interval-updates", 20)
 
 
@@ -103,7 +102,7 @@ def test_workers_that_fairseq_starts_end_in_their_own_words(small, tmp_path):
     assert "fewer than the 8000 lanes of --batch-size 4000 on each of 2 workers" in finished.output
     if Path("/proc/self/task").exists():  # the three processes end without a thread that may abort them
         assert re.findall(r"at exit: \[(.*)\]", finished.output) == [""] * 3
-        assert not THREADS_HAVE_NAMES or gloo_was_there(finished) == 2, finished.output[-3000:]
+        assert len(re.findall(r"before the end: \[\S*gloo.*\]", finished.output)) == 2, finished.output[-3000:]
 
 
 @pytest.mark.parametrize(
@@ -213,12 +212,19 @@ def test_epochs_end_together(small, tmp_path):
 LIST_THREADS = """
 import atexit, contextlib, os, pathlib, sys, time
 
-def threads_of_gloo():
-    names = []
+of_the_group = set()
+
+def threads():
+    names = {}
     for comm in pathlib.Path("/proc/self/task").glob("*/comm"):
         with contextlib.suppress(OSError):  # it has just ended
-            names.append(comm.read_text().strip())
-    return [name for name in names if "gloo" in name]
+            names[comm.parent.name] = comm.read_text().strip()
+    return names
+
+def threads_of_gloo():
+    if tuple(map(int, torch.__version__.split(".")[:2])) > (2, 5):
+        return [name for name in threads().values() if "gloo" in name]
+    return [f"gloo_{thread}" for thread in threads() if thread in of_the_group]  # they have no names yet
 
 def tell(when):  # in one piece: the workers share a pipe
     os.write(1, f"{when}: [{' '.join(threads_of_gloo())}]\\n".encode())
@@ -232,7 +238,14 @@ def at_exit():
         tell("at exit")
 
 import torch.distributed
-end = torch.distributed.destroy_process_group
+begin, end = torch.distributed.init_process_group, torch.distributed.destroy_process_group
+
+def init_process_group(*arguments, **options):
+    before = threads()
+    begin(*arguments, **options)
+    of_the_group.update(threads().keys() - before.keys())
+
+torch.distributed.init_process_group = init_process_group
 torch.distributed.destroy_process_group = lambda: (tell("before the end"), end())
 """
 
@@ -243,18 +256,12 @@ def list_threads(folder):
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
 
 
-def gloo_was_there(finished):
-    """How many processes had threads of gloo before they ended their group."""
-    return len(re.findall(r"before the end: \[\S*gloo.*\]", finished.output))
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's list of threads")
-@pytest.mark.skipif(not THREADS_HAVE_NAMES, reason="the threads of gloo have no name in this torch")
 def test_finished_workers_leave_no_thread_of_their_group(small, tmp_path):
     """A thread of gloo that outlives the training aborts, now and then, a worker that has done all its work."""
     finished = torchrun(small, tmp_path / "save", "--max-update", 3, env=list_threads(tmp_path))
     assert finished.code == 0, finished.output[-3000:]
-    assert gloo_was_there(finished) == 2, finished.output[-3000:]
+    assert len(re.findall(r"before the end: \[\S*gloo.*\]", finished.output)) == 2, finished.output[-3000:]
     assert re.findall(r"at exit: \[(.*)\]", finished.output) == ["", ""]
 
 

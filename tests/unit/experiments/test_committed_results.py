@@ -45,10 +45,12 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def to_twelve_digits(results):
-    """Python 3.10 rounds the last digits of a deviation in another way."""
-    plain = json.dumps([asdict(part) for part in (*results.summaries, results.allowance) if part is not None])
-    return json.loads(plain, parse_float=lambda digits: f"{float(digits):.12g}")
+def figures_of(results):
+    """Summaries and allowance; below Python 3.11, which rounds deviations in another way, to twelve digits."""
+    figures = [results.allowance and asdict(results.allowance), *map(asdict, results.summaries)]
+    if sys.version_info >= (3, 11):
+        return figures
+    return json.loads(json.dumps(figures), parse_float=lambda digits: f"{float(digits):.12g}")
 
 
 @pytest.mark.parametrize("folder", COMMITTED)
@@ -68,7 +70,7 @@ def test_committed_records_give_the_committed_figures(folder, tmp_path, monkeypa
     assert (out / "config.json").read_bytes() == configuration
     if (committed / "results.json").exists():
         again, before = (read_record(Results, path / "results.json") for path in (out, committed))
-        assert to_twelve_digits(again) == to_twelve_digits(before)
+        assert figures_of(again) == figures_of(before)
     assert "Not complete yet" not in (out / "REPORT.md").read_text(encoding="utf-8")
 
 
